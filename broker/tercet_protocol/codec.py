@@ -200,5 +200,3 @@ def from_json(data: bytes | Raw) -> Any:
         return msgspec.json.decode(bytes(data))
     except _BAD_INPUT as error:
         raise ValueError(f"the data cannot be held as a Python value: {_plain(error)}") from error
-
-

@@ -117,9 +117,7 @@ class Pong(Request, tag="pong", kw_only=True):
     """Answer a `ping`; goes both ways."""
 
 
-AnyRequest = (
-    Connect | Subscribe | Unsubscribe | Publish | History | Presence | Authenticate | Ping | Pong
-)
+AnyRequest = Connect | Subscribe | Unsubscribe | Publish | History | Presence | Authenticate | Ping | Pong
 
 
 # Events: replies and what comes unasked
@@ -299,4 +297,3 @@ AnyEvent = (
     | Drain
     | Error
 )
-
