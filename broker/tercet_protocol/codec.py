@@ -11,24 +11,38 @@ from typing import Any, NoReturn
 import msgspec
 from msgspec import Raw, Struct
 
-from .messages import MAX_ID, AnyEvent, AnyRequest, Event, Request
+from .messages import AnyEvent, AnyRequest, Event, Id, Request
 
 _encoder = msgspec.json.Encoder()
-_request_decoder = msgspec.json.Decoder(AnyRequest)
-_event_decoder = msgspec.json.Decoder(AnyEvent)
+_request_decoder: msgspec.json.Decoder[AnyRequest] = msgspec.json.Decoder(AnyRequest)
+_event_decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
+_fields_decoder = msgspec.json.Decoder(dict[str, Raw])
+_NULL = Raw(b"null")
 
 
 class _Envelope(Struct):
-    """What can be learned of a message that could not be decoded."""
+    """What can be learned of a message that could not be decoded.
 
-    op: Any = None
-    id: Any = None
+    The values are raw, so that a bad one is no reason not to read the other.
+    """
+
+    op: Raw = _NULL
+    id: Raw = _NULL
 
 
 _envelope_decoder = msgspec.json.Decoder(_Envelope)
+_id_decoder = msgspec.json.Decoder(Id)
+_op_decoder = msgspec.json.Decoder(str)
 
 REQUEST_OPS = frozenset(str(kind.__struct_config__.tag) for kind in AnyRequest.__args__)
 EVENT_OPS = frozenset(str(kind.__struct_config__.tag) for kind in AnyEvent.__args__)
+
+# Optional fields whose absence has no value of its own in the structs: `null`
+# is not in their type, and has to be taken out to count as absent.
+_OPTIONAL_FLAGS = {
+    "connect": frozenset({"heartbeat"}),
+    "publish": frozenset({"retain", "echo"}),
+}  # {op: names}
 
 _LONGEST_REASON = 300  # characters of an error that go back to a peer
 _LONGEST_QUOTE = 40  # characters of the peer's own text in it
@@ -54,7 +68,8 @@ class DecodeError(ValueError):
 def decode_request(payload: bytes | str) -> AnyRequest:
     """Return the request in `payload`; the broker's side.
 
-    `Publish.data` is a copy, independent of `payload`.
+    `Publish.data` is a copy, independent of `payload`. A `null` for an
+    optional field counts as absent.
 
     Raises:
         DecodeError: it is not JSON, not an object, has an unknown or missing
@@ -64,7 +79,27 @@ def decode_request(payload: bytes | str) -> AnyRequest:
     try:
         return _request_decoder.decode(payload)
     except _BAD_INPUT as error:
+        # The slow path: the peer wrote something odd.
+        without_nulls = _drop_null_flags(payload)
+        if without_nulls is None:
+            _explain(payload, error)
+    try:
+        return _request_decoder.decode(without_nulls)
+    except _BAD_INPUT as error:
         _explain(payload, error)
+
+
+def _drop_null_flags(payload: bytes | str) -> bytes | None:
+    """Return the message without those flags that are `null`; None if there are none."""
+    try:
+        fields = _fields_decoder.decode(payload)
+    except _BAD_INPUT:
+        return None
+    flags = _OPTIONAL_FLAGS.get(_op(fields.get("op", _NULL)) or "", frozenset())
+    nulls = {name for name in flags & fields.keys() if bytes(fields[name]) == b"null"}
+    if not nulls:
+        return None
+    return _encoder.encode({name: value for name, value in fields.items() if name not in nulls})
 
 
 def peek_id(payload: bytes | str) -> int | None:
@@ -76,10 +111,19 @@ def peek_id(payload: bytes | str) -> int | None:
     return _valid_id(envelope.id)
 
 
-def _valid_id(value: object) -> int | None:
-    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_ID:
-        return value
-    return None
+def _valid_id(raw: Raw) -> int | None:
+    try:
+        return _id_decoder.decode(raw)
+    except _BAD_INPUT:
+        return None
+
+
+def _op(raw: Raw) -> str | None:
+    """Return the op if it is a string that can be held."""
+    try:
+        return _op_decoder.decode(raw)
+    except _BAD_INPUT:
+        return None
 
 
 def _explain(payload: bytes | str, error: Exception) -> NoReturn:
@@ -94,13 +138,12 @@ def _explain(payload: bytes | str, error: Exception) -> NoReturn:
         raise DecodeError(f"the message is not JSON: {_plain(syntax)}") from error
     id_ = _valid_id(envelope.id)
     known = ", ".join(sorted(REQUEST_OPS))
-    if envelope.op is None:
+    if bytes(envelope.op) == b"null":
         raise DecodeError(f"the message has no 'op'; one of {known} is needed", id_) from error
-    if not isinstance(envelope.op, str) or envelope.op not in REQUEST_OPS:
-        raise DecodeError(f"unknown op {_shorten(envelope.op)}; known are {known}", id_) from error
-    if isinstance(error, RecursionError):
-        raise DecodeError("the message is nested too deep", id_) from error
-    raise DecodeError(f"{envelope.op}: {_plain(error)}", id_) from error
+    op = _op(envelope.op)
+    if op not in REQUEST_OPS:
+        raise DecodeError(f"unknown op {_quote(envelope.op)}; known are {known}", id_) from error
+    raise DecodeError(f"{op}: {_plain(error)}", id_) from error
 
 
 def _plain(error: Exception) -> str:
@@ -108,8 +151,9 @@ def _plain(error: Exception) -> str:
     return text[:1].lower() + text[1:]
 
 
-def _shorten(value: object) -> str:
-    text = repr(value)
+def _quote(raw: Raw) -> str:
+    """Return the peer's own JSON, shortened."""
+    text = bytes(raw).decode("utf-8", "replace")
     return text if len(text) <= _LONGEST_QUOTE else text[:_LONGEST_QUOTE] + "…"
 
 
@@ -128,9 +172,10 @@ def decode_event(payload: bytes | str) -> AnyEvent | None:
             envelope = _envelope_decoder.decode(payload)
         except _BAD_INPUT:
             raise DecodeError(f"the broker sent what is no message: {_plain(error)}") from error
-        if isinstance(envelope.op, str) and envelope.op not in EVENT_OPS:
+        op = _op(envelope.op)
+        if op is not None and op not in EVENT_OPS:
             return None
-        raise DecodeError(f"the broker sent a broken {_shorten(envelope.op)}: {_plain(error)}") from error
+        raise DecodeError(f"the broker sent a broken {_quote(envelope.op)}: {_plain(error)}") from error
 
 
 def encode(message: Event | Request) -> bytes:
@@ -177,7 +222,7 @@ def check_json(data: bytes | str) -> Raw:
 
 
 def to_json(value: object) -> Raw:
-    """Return a Python value as `data`.
+    """Return a Python value as `data`; NaN and the infinities, which JSON lacks, become `null`.
 
     Raises:
         ValueError: it has no JSON form (a set of objects, an unknown class, …).
@@ -192,9 +237,9 @@ def from_json(data: bytes | Raw) -> Any:
     """Return the Python value of `data`.
 
     Raises:
-        ValueError: Python cannot hold it (nesting too deep for this process,
-            a lone surrogate). The broker passes such values on: their syntax
-            is right.
+        ValueError: Python cannot hold it (a number out of range, nesting too
+            deep for this process). The broker passes such values on: their
+            syntax is right.
     """
     try:
         return msgspec.json.decode(bytes(data))
