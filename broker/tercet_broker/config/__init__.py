@@ -1,0 +1,12 @@
+"""The configuration file: TOML in, settings out, and every mistake in it at once.
+
+The options and their defaults are in docs/reference/configuration.md.
+"""
+
+from __future__ import annotations
+
+from .loading import Config, load, parse
+from .problems import ConfigError, Problem
+from .rendering import render
+
+__all__ = ["Config", "ConfigError", "Problem", "load", "parse", "render"]

@@ -1,0 +1,71 @@
+"""The effective configuration, every option written out, as TOML that loads to the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import attrs
+
+from ..core.settings import BrokerSettings, NamespaceSettings
+from .loading import Config
+from .problems import quote, quote_key
+
+# What a missing option means, where its default is none.
+_ABSENT = {
+    "history": "none; only the handover run is kept",
+    "seconds": "no limit",
+    "tls": "none",
+}
+
+
+def render(config: Config) -> str:
+    """Return `config` as TOML. Paths are absolute, so it may be kept anywhere."""
+    lines: list[str] = []
+    for listener in config.daemon.listeners:
+        lines += ["[[listener]]", *_options(listener), ""]
+    broker = config.daemon.broker
+    for name, namespace in broker.namespaces.items():
+        lines += [f"[namespace.{quote_key(name)}]", *_options(namespace), ""]
+    lines += ["[default]", *_default(broker), ""]
+    lines += ["[limits]", *_options(broker.limits), ""]
+    lines += ["[timeouts]", *_options(config.daemon.timeouts), ""]
+    lines += ["[logging]", *_options(config.logging)]
+    return "\n".join(lines) + "\n"
+
+
+def _default(broker: BrokerSettings) -> Iterator[str]:
+    yield f"allow = {_value(broker.unnamed is not None)}"
+    yield f"limit = {_value(broker.unnamed_limit)}"
+    yield from _options(broker.unnamed or NamespaceSettings())
+
+
+def _options(settings: attrs.AttrsInstance) -> Iterator[str]:
+    for name, value in _items(settings).items():
+        if value is None:
+            yield f"# {name}: {_ABSENT[name]}"
+        else:
+            yield f"{name} = {_value(value)}"
+
+
+def _items(settings: attrs.AttrsInstance) -> Mapping[str, object]:
+    return {attribute.name: getattr(settings, attribute.name) for attribute in attrs.fields(type(settings))}
+
+
+def _value(value: object) -> str:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return f"{value:_}"
+        case float():
+            return repr(value)
+        case Path():
+            return quote(str(value.absolute()))
+        case str():
+            return quote(value)
+        case _ if attrs.has(type(value)):
+            items = _items(value)  # type: ignore[arg-type] # attrs.has is no type guard for an object
+            return "{ " + ", ".join(f"{k} = {_value(v)}" for k, v in items.items() if v is not None) + " }"
+        case _:
+            raise TypeError(f"{type(value).__name__} has no place in a configuration")
