@@ -39,10 +39,10 @@ EVENT_OPS = frozenset(str(kind.__struct_config__.tag) for kind in AnyEvent.__arg
 
 # Optional fields whose absence has no value of its own in the structs: `null`
 # is not in their type, and has to be taken out to count as absent.
-_OPTIONAL_FLAGS = {
+_OPTIONAL_FLAGS = {  # {op: names}
     "connect": frozenset({"heartbeat"}),
     "publish": frozenset({"retain", "echo"}),
-}  # {op: names}
+}
 
 _LONGEST_REASON = 300  # characters of an error that go back to a peer
 _LONGEST_QUOTE = 40  # characters of the peer's own text in it
