@@ -5,9 +5,11 @@ Every default has its reason in docs/reference/configuration.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from attrs import Attribute, Factory, field, frozen
+from attrs import Attribute, Factory, field, frozen, validators
+
 from tercet_protocol import is_reserved, parse_filter, split_topic
 
 KIB = 1024
@@ -18,17 +20,11 @@ MIB = 1024 * KIB
 HANDOVER_MESSAGES = 256
 HANDOVER_BYTES = 1 * MIB
 
+# attrs' classes are generic for type checkers only, hence the quotes.
+Validator = Callable[[object, "Attribute[Any]", Any], None]
 
-def positive(_: object, attribute: Attribute[float], value: float | None) -> None:
-    """Refuse numbers below or equal to zero (an attrs validator)."""
-    if value is not None and not value > 0:
-        raise ValueError(f"{attribute.name} must be greater than 0, not {value}")
-
-
-def not_negative(_: object, attribute: Attribute[float], value: float) -> None:
-    """Refuse numbers below zero (an attrs validator)."""
-    if not value >= 0:
-        raise ValueError(f"{attribute.name} must not be negative, {value} is")
+positive: Validator = validators.gt(0)
+_positive_or_none: Validator = validators.optional(positive)
 
 
 @frozen
@@ -44,8 +40,8 @@ class HistorySettings:
 
     messages: int = field(default=10_000, validator=positive)
     bytes: int = field(default=64 * MIB, validator=positive)
-    seconds: float | None = field(default=None, validator=positive)
-    per_topic: int = field(default=0, validator=not_negative)
+    seconds: float | None = field(default=None, validator=_positive_or_none)
+    per_topic: int = field(default=0, validator=validators.ge(0))
 
 
 @frozen

@@ -1,0 +1,172 @@
+"""The broker: all namespaces, and the sessions of all connections.
+
+Everything here is synchronous, so in Trio each call is one step: no other
+task sees half of it, and none of it can be cancelled half way. It never
+waits, has no clock, no randomness and no I/O; what it needs of these it is
+given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from attrs import define, field, frozen
+
+from tercet_protocol import ErrorCode, Filter, Limits, is_reserved
+from tercet_protocol.topics import MAX_BYTES, MAX_LEVELS
+
+from .accounting import AccountStatistics
+from .errors import RefusedError
+from .keys import KeyMemory
+from .matching import FilterIndex
+from .moment import Entropy
+from .namespace import Namespace, NamespaceStatistics
+from .session import Carrier, Session, SessionStatistics
+from .settings import BrokerSettings, NamespaceSettings
+
+_EPOCH_BITS = 48  # a reader can tell two epochs apart at a glance, and two broker lives will not share one
+
+
+@frozen
+class BrokerStatistics:
+    """A copy of the broker's counts."""
+
+    sessions: tuple[SessionStatistics, ...]
+    namespaces: tuple[NamespaceStatistics, ...]
+    opened: int
+
+    @property
+    def accounts(self) -> tuple[AccountStatistics, ...]:
+        """All books, of sessions and of namespaces."""
+        return (*(item.account for item in self.sessions), *(item.account for item in self.namespaces))
+
+
+@define(eq=False)
+class Broker:
+    """All that is shared between connections.
+
+    Attributes:
+        settings: see `BrokerSettings`.
+        entropy: where epochs and the names of connections come from.
+        server: how it introduces itself in `connected`.
+        heartbeat: what `connected` promises of pings, in seconds; keeping it is the runtime's.
+        epoch: the epoch of all its sequences, which live as long as it does.
+        spanning: the index of filters that span namespaces.
+        is_draining: whether publishes are refused because it is about to stop.
+    """
+
+    settings: BrokerSettings
+    entropy: Entropy = field(repr=False)
+    server: str = "tercet"
+    heartbeat: float = 25.0
+    epoch: str = field(init=False)
+    spanning: FilterIndex = field(factory=FilterIndex, init=False, repr=False)
+    is_draining: bool = field(default=False, init=False)
+    told_limits: Limits = field(init=False, repr=False)
+    _namespaces: dict[str, Namespace] = field(factory=dict, init=False, repr=False)
+    _unnamed: int = field(default=0, init=False)
+    _sessions: dict[int, Session] = field(factory=dict, init=False, repr=False)  # {connection: session}
+    _opened: int = field(default=0, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Begin an epoch, and lay out the configured namespaces."""
+        self.epoch = f"{self.entropy.getrandbits(_EPOCH_BITS):0{_EPOCH_BITS // 4}x}"
+        limits = self.settings.limits
+        self.told_limits = Limits(
+            message_bytes=limits.message_bytes,
+            subscriptions=limits.subscriptions,
+            topic_bytes=MAX_BYTES,
+            topic_levels=MAX_LEVELS,
+            last=limits.last,
+            key_seconds=limits.key_seconds,
+        )
+        for name, settings in self.settings.namespaces.items():
+            self._make_namespace(name, settings)
+
+    @property
+    def sessions(self) -> tuple[Session, ...]:
+        """The sessions there are now, oldest first."""
+        return tuple(self._sessions.values())
+
+    def open(self, carrier: Carrier) -> Session:
+        """Return a new session for a connection; `Session.leave` ends it."""
+        self._opened += 1
+        label = f"{self._opened}-{self.entropy.getrandbits(32):08x}"
+        session = Session(self, carrier, self._opened, label)
+        self._sessions[self._opened] = session
+        return session
+
+    def forget(self, session: Session) -> None:
+        """Take a session off the list; for `Session.leave` only."""
+        self._sessions.pop(session.connection, None)
+
+    def namespace(self, name: str) -> Namespace:
+        """Return the namespace of that name, which begins to exist if it may.
+
+        Raises:
+            RefusedError: `forbidden` if only configured namespaces exist,
+                `unavailable` if there are as many as there may be.
+        """
+        namespace = self._namespaces.get(name)
+        if namespace is not None:
+            return namespace
+        if is_reserved(name):
+            raise RefusedError(ErrorCode.UNSUPPORTED, f"this broker publishes nothing below {name!r}")
+        settings = self.settings.unnamed
+        if settings is None:
+            raise RefusedError(
+                ErrorCode.FORBIDDEN,
+                f"there is no namespace {name!r}, and this broker has only configured ones",
+            )
+        if self._unnamed >= self.settings.unnamed_limit:
+            self._forget_namespaces()
+        if self._unnamed >= self.settings.unnamed_limit:
+            raise RefusedError(
+                ErrorCode.UNAVAILABLE,
+                f"there are {self._unnamed} namespaces already; use one of those, or have {name!r} configured",
+            )
+        self._unnamed += 1
+        return self._make_namespace(name, settings)
+
+    def namespace_of(self, filter_: Filter) -> Namespace | None:
+        """Return the namespace in which a filter lies, None if it spans them; raises as `namespace` does."""
+        return None if filter_.namespace is None else self.namespace(filter_.namespace)
+
+    def _make_namespace(self, name: str, settings: NamespaceSettings) -> Namespace:
+        keys = KeyMemory(self.settings.limits.key_seconds, settings.keys)
+        namespace = Namespace(name, self.epoch, settings, self.spanning, keys)
+        self._namespaces[name] = namespace
+        return namespace
+
+    def _forget_namespaces(self) -> None:
+        """Make room by letting go of namespaces in which nothing was published and nobody listens.
+
+        Nothing is lost by it: should one come back, it is at seq 0 of the same epoch again.
+        """
+        for name, namespace in list(self._namespaces.items()):
+            if name not in self.settings.namespaces and namespace.is_forgettable():
+                del self._namespaces[name]
+                self._unnamed -= 1
+
+    def sweep(self, now: float) -> None:
+        """Let go of what has become too old by `now`. To be called every second or so."""
+        for namespace in self._namespaces.values():
+            namespace.sweep(now)
+
+    def drain(self, retry_after: Callable[[], float]) -> None:
+        """Refuse publishes from now on, and announce the end to every session.
+
+        `retry_after` returns the seconds that the next session shall wait
+        before it comes back.
+        """
+        self.is_draining = True
+        for session in self.sessions:
+            session.announce_drain(retry_after())
+
+    def statistics(self) -> BrokerStatistics:
+        """Return the counts as they are now."""
+        return BrokerStatistics(
+            sessions=tuple(session.statistics() for session in self._sessions.values()),
+            namespaces=tuple(namespace.statistics() for namespace in self._namespaces.values()),
+            opened=self._opened,
+        )

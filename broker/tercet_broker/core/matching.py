@@ -1,0 +1,101 @@
+"""Which connections get a topic's messages: a trie of the filters of live subscriptions.
+
+Levels lead from node to node; `+` is a level like any other, and `#` is a set
+of its own at the node of its parent. So a topic is matched in a walk over at
+most 2^wildcards nodes, however many filters there are.
+"""
+
+from __future__ import annotations
+
+from attrs import define, field
+
+from tercet_protocol import Filter
+
+from .outbox import Outbox
+
+_ONE = "+"
+_REST = "#"
+
+
+@define(eq=False)
+class _Node:
+    children: dict[str, _Node] = field(factory=dict)  # {level: node}
+    here: dict[Outbox, int] = field(factory=dict)  # {outbox: how many subscriptions end here}
+    rest: dict[Outbox, int] = field(factory=dict)  # {outbox: how many end here with "#"}
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.children or self.here or self.rest)
+
+
+@define(eq=False)
+class FilterIndex:
+    """The filters of many subscriptions, each with the outbox it leads to.
+
+    Attributes:
+        version: grows with every change, so that what was matched can be cached.
+    """
+
+    version: int = 0
+    _root: _Node = field(factory=_Node, repr=False)
+
+    def add(self, filter_: Filter, outbox: Outbox) -> None:
+        """Let what matches `filter_` go to `outbox`; the same pair may be added repeatedly."""
+        self.version += 1
+        node = self._root
+        levels, ends = _path(filter_)
+        for level in levels:
+            child = node.children.get(level)
+            if child is None:
+                child = node.children[level] = _Node()
+            node = child
+        owners = node.rest if ends == _REST else node.here
+        owners[outbox] = owners.get(outbox, 0) + 1
+
+    def remove(self, filter_: Filter, outbox: Outbox) -> None:
+        """Undo one `add` of the same pair; KeyError if there was none."""
+        self.version += 1
+        levels, ends = _path(filter_)
+        trail = [self._root]
+        for level in levels:
+            trail.append(trail[-1].children[level])
+        owners = trail[-1].rest if ends == _REST else trail[-1].here
+        owners[outbox] -= 1
+        if not owners[outbox]:
+            del owners[outbox]
+        for depth in range(len(levels), 0, -1):
+            if not trail[depth].is_empty:
+                break
+            del trail[depth - 1].children[levels[depth - 1]]
+
+    def match(self, levels: tuple[str, ...]) -> dict[Outbox, None]:
+        """Return the outboxes of all filters that match a topic, each once, in a settled order."""
+        found: dict[Outbox, None] = {}
+        nodes = [self._root]
+        for level in levels:
+            following = []
+            for node in nodes:
+                found.update(dict.fromkeys(node.rest))
+                if level in node.children:
+                    following.append(node.children[level])
+                if _ONE in node.children:
+                    following.append(node.children[_ONE])
+            if not following:
+                return found
+            nodes = following
+        for node in nodes:
+            found.update(dict.fromkeys(node.here))
+            found.update(dict.fromkeys(node.rest))
+        return found
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no filter is left."""
+        return self._root.is_empty
+
+
+def _path(filter_: Filter) -> tuple[tuple[str, ...], str | None]:
+    """Return the levels that lead to a filter's node, and `#` if it ends with that."""
+    if filter_.levels[-1] == _REST:
+        return filter_.levels[:-1], _REST
+    return filter_.levels, None

@@ -1,0 +1,254 @@
+"""A namespace: one log with one sequence, its topics, and who is subscribed in it."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+from itertools import islice
+
+from attrs import define, field, frozen
+
+from tercet_protocol import (
+    ErrorCode,
+    Filter,
+    Position,
+    encode_delivery,
+    encode_text,
+    encode_text_frame,
+    split_topic,
+)
+
+from .accounting import Account, AccountStatistics
+from .errors import RefusedError
+from .keys import KeyMemory
+from .log import Log, Record
+from .matching import FilterIndex
+from .moment import Moment
+from .positions import PositionWatch
+from .retained import RetainedValues
+from .settings import HANDOVER_BYTES, HANDOVER_MESSAGES, HistorySettings, NamespaceSettings
+from .topic import Topic
+
+_HANDOVER = HistorySettings(messages=HANDOVER_MESSAGES, bytes=HANDOVER_BYTES)
+_FORGET = b"null"  # the data that forgets a retained value
+
+
+@frozen
+class Draft:
+    """A publish that has been checked but has no seq yet.
+
+    Attributes:
+        muted: the connection that shall not get it, or 0.
+    """
+
+    topic: str
+    data: bytes
+    retain: bool
+    user: str | None
+    key: str | None
+    muted: int
+
+
+@frozen
+class NamespaceStatistics:
+    """A copy of a namespace's counts. Sizes are bytes."""
+
+    name: str
+    epoch: str
+    head: int
+    messages: int
+    bytes: int
+    topics: int
+    retained: int
+    keys: int
+    subscribers: int
+    account: AccountStatistics
+
+
+@define(eq=False)
+class Namespace:
+    """One namespace. All methods are synchronous: each is one step, seen whole or not at all.
+
+    Attributes:
+        spanning: the index of the filters that span namespaces, shared by all of them.
+        subscribers: {outbox: how many subscriptions it has here}, replaying ones included.
+    """
+
+    name: str
+    epoch: str
+    settings: NamespaceSettings
+    spanning: FilterIndex = field(repr=False)
+    keys: KeyMemory = field(repr=False)
+    log: Log = field(init=False, repr=False)
+    watch: PositionWatch = field(init=False, repr=False)
+    index: FilterIndex = field(factory=FilterIndex, repr=False)
+    retained: RetainedValues = field(factory=RetainedValues, repr=False)
+    account: Account = field(factory=Account, repr=False)
+    _topics: dict[str, Topic] = field(factory=dict, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Make the parts that depend on the settings."""
+        self.log = Log(self.settings.history or _HANDOVER, self.settings.topics)
+        self.watch = PositionWatch(self.log, lambda session: session.tell_position(self))
+
+    @property
+    def has_history(self) -> bool:
+        """Whether `last` and `history` see anything here."""
+        return self.settings.history is not None
+
+    @property
+    def head(self) -> Position:
+        """The position of the newest message."""
+        return Position(self.epoch, self.log.head)
+
+    # Publishing
+
+    def publish(self, draft: Draft, moment: Moment) -> tuple[int, bool]:
+        """Publish, unless it is a repetition; return the seq and whether it was one.
+
+        This is the place of the sequencer: in memory the next seq is at hand,
+        so that a publish is one step from the request to every queue. A
+        durable or clustered namespace will hand the draft on here and call
+        `commit` when it gets an answer.
+
+        Raises:
+            RefusedError: the key was used for something else, or a bound of the namespace is reached.
+        """
+        if draft.key is not None:
+            seq = self.keys.recall(draft.user, draft.key, draft.topic, draft.data, moment.now)
+            if seq is not None:
+                return seq, True
+        if draft.retain:
+            self._check_retain(draft)
+        record = self.commit(draft, moment)
+        if draft.key is not None:
+            self.keys.remember(draft.user, draft.key, draft.topic, draft.data, seq=record.seq, now=moment.now)
+        return record.seq, False
+
+    def _check_retain(self, draft: Draft) -> None:
+        if not self.settings.retained:
+            raise RefusedError(ErrorCode.UNSUPPORTED, f"namespace {self.name!r} keeps no retained values")
+        topic = self._topics.get(draft.topic)
+        if (
+            (topic is None or topic.retained is None)
+            and draft.data != _FORGET
+            and len(self.retained) >= self.settings.topics
+        ):
+            raise RefusedError(
+                ErrorCode.UNAVAILABLE,
+                f"namespace {self.name!r} keeps {len(self.retained)} retained values already; forget one first",
+            )
+
+    def commit(self, draft: Draft, moment: Moment) -> Record:
+        """Give a draft the next seq, append it to the log, and offer it to every live subscriber."""
+        log = self.log
+        topic = self._topics.get(draft.topic)
+        if topic is None:
+            topic = self._make_topic(draft.topic)
+        seq = log.head + 1
+        payload = encode_delivery(topic.json, seq, moment.time, draft.data)
+        record = Record(
+            topic=topic,
+            seq=seq,
+            time=moment.time,
+            at=moment.now,
+            frame=encode_text_frame(payload),
+            data_size=len(draft.data),
+            muted=draft.muted,
+            account=self.account,
+        )
+        log.append(record)
+        if draft.retain:
+            if draft.data != _FORGET:
+                self.retained.keep(record)
+            elif topic.retained is not None:
+                self.retained.forget(topic.retained)
+        self._fan_out(topic, record)
+        log.expire(moment.now)
+        self.watch.look(moment.now)
+        return record
+
+    def _fan_out(self, topic: Topic, record: Record) -> None:
+        version = self.index.version + self.spanning.version
+        if topic.version != version:
+            matched = self.index.match(topic.levels)
+            matched.update(self.spanning.match(topic.levels))
+            topic.targets = list(matched)
+            topic.version = version
+        muted = record.muted
+        for outbox in topic.targets:
+            if outbox.connection != muted and not outbox.offer(record):
+                outbox.overflow()
+
+    def _make_topic(self, name: str) -> Topic:
+        topic = self._topics[name] = Topic(name, split_topic(name), encode_text(name), self._forget_topic)
+        return topic
+
+    def _forget_topic(self, topic: Topic) -> None:
+        self._topics.pop(topic.name, None)
+
+    # Reading
+
+    def topics_matching(self, filter_: Filter) -> Iterable[Topic]:
+        """Return the existing topics that `filter_` matches."""
+        if filter_.is_exact:
+            topic = self._topics.get(filter_.text)
+            return [] if topic is None else [topic]
+        return [topic for topic in self._topics.values() if filter_.matches_levels(topic.levels)]
+
+    def newest(self, filter_: Filter, count: int) -> list[Record]:
+        """Return the newest `count` kept records that match, oldest first."""
+        if not self.has_history:
+            return []
+        per_topic = [reversed(topic.records) for topic in self.topics_matching(filter_)]
+        found = list(islice(heapq.merge(*per_topic, key=lambda record: -record.seq), count))
+        found.reverse()
+        return found
+
+    def beyond_run(self, filter_: Filter, after: int) -> list[Record]:
+        """Return the matching records older than the run and above `after`, oldest first."""
+        first = self.log.first
+        found: list[Record] = []
+        if self.log.settings.per_topic:
+            for topic in self.topics_matching(filter_):
+                for record in topic.records:
+                    if record.seq >= first:
+                        break
+                    if record.seq > after:
+                        found.append(record)
+            found.sort(key=lambda record: record.seq)
+        return found
+
+    def retained_of(self, filter_: Filter) -> bool:
+        """Tell whether a snapshot for `filter_` could find anything."""
+        if filter_.is_exact:
+            topic = self._topics.get(filter_.text)
+            return topic is not None and topic.retained is not None
+        return len(self.retained) > 0
+
+    # Housekeeping
+
+    def sweep(self, now: float) -> None:
+        """Let go of what is too old by `now`, and tell positions that are due."""
+        self.log.expire(now)
+        self.keys.expire(now)
+        self.watch.look(now)
+
+    def is_forgettable(self) -> bool:
+        """Tell whether nothing at all would be lost if the namespace ceased to exist."""
+        return self.log.head == 0 and self.index.is_empty and not len(self.watch)
+
+    def statistics(self) -> NamespaceStatistics:
+        """Return the counts as they are now."""
+        return NamespaceStatistics(
+            name=self.name,
+            epoch=self.epoch,
+            head=self.log.head,
+            messages=len(self.log),
+            bytes=self.log.size,
+            topics=len(self._topics),
+            retained=len(self.retained),
+            keys=len(self.keys),
+            subscribers=len(self.watch),
+            account=self.account.statistics(),
+        )

@@ -1,0 +1,75 @@
+"""Which connections must be told how far they are, so that none resumes from a position that expired.
+
+A subscriber to a rare topic in a busy namespace hears nothing for long. If it
+resumed from the last message it got, the log might have moved on, and the
+broker would have to announce a gap although nothing was missed. So before the
+last position it was told has aged half the log, it gets a `position` notice.
+
+Whether it heard of a later seq by a message is not asked: that message may
+have been for another of its subscriptions, and asking would cost a note per
+delivery, more than the one notice in half a log that it could save.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from attrs import define, field, frozen
+
+if TYPE_CHECKING:
+    from .log import Log
+    from .session import Session
+
+_PER_LOG = 2  # notices in the time that the log takes to turn over
+
+
+@frozen
+class _Turn:
+    """Where the log stood when a session was last told."""
+
+    seq: int
+    appended: int
+    at: float
+
+
+@define(eq=False)
+class PositionWatch:
+    """The subscribers of one namespace, in the order in which their turns come.
+
+    Attributes:
+        tell: sends the notice to a session.
+    """
+
+    log: Log = field(repr=False)
+    tell: Callable[[Session], None] = field(repr=False)
+    _queue: OrderedDict[Session, _Turn] = field(factory=OrderedDict, repr=False)
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def add(self, session: Session, now: float) -> None:
+        """Begin to look after a session, which has just been told the head."""
+        self._queue[session] = _Turn(self.log.head, self.log.appended, now)
+
+    def discard(self, session: Session) -> None:
+        """Look after a session no longer."""
+        self._queue.pop(session, None)
+
+    def look(self, now: float) -> None:
+        """Tell those whose turn has come; O(1) when none has."""
+        queue = self._queue
+        while queue and self._is_due(next(iter(queue.values())), now):
+            session, _ = queue.popitem(last=False)
+            self.add(session, now)
+            self.tell(session)
+
+    def _is_due(self, turn: _Turn, now: float) -> bool:
+        bounds = self.log.settings
+        behind = self.log.head - turn.seq
+        return behind > 0 and (
+            behind * _PER_LOG >= bounds.messages
+            or (self.log.appended - turn.appended) * _PER_LOG >= bounds.bytes
+            or (bounds.seconds is not None and (now - turn.at) * _PER_LOG >= bounds.seconds)
+        )

@@ -1,0 +1,182 @@
+"""Reading from a namespace: where a position stands in the log, how a replay starts, a page of history."""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import chain
+
+from attrs import frozen
+from msgspec import Raw
+
+from tercet_protocol import (
+    ErrorCode,
+    Filter,
+    Gap,
+    GapReason,
+    History,
+    HistoryReply,
+    InvalidFilterError,
+    Message,
+    Position,
+    Subscribe,
+    parse_filter,
+)
+
+from .errors import RefusedError
+from .log import Record
+from .moment import Moment
+from .namespace import Namespace
+from .replay import Loss, Replay
+from .settings import LimitSettings
+
+
+def parse_valid_filter(text: str) -> Filter:
+    """Return `text` as a filter.
+
+    Raises:
+        RefusedError: `invalid_filter`.
+    """
+    try:
+        return parse_filter(text)
+    except InvalidFilterError as error:
+        raise RefusedError(ErrorCode.INVALID_FILTER, str(error)) from error
+
+
+def locate(namespace: Namespace, since: Position) -> tuple[int, Loss | None]:
+    """Return the seq after which reading starts for someone who stands at `since`, and what is lost to him."""
+    log = namespace.log
+    if since.epoch != namespace.epoch:
+        return log.first - 1, Loss(namespace.epoch, 0, log.first - 1, GapReason.EPOCH)
+    if since.seq > log.head:
+        return log.head, Loss(namespace.epoch, log.head, log.head, GapReason.UNKNOWN_POSITION)
+    if log.covers(since.seq):
+        return since.seq, None
+    return log.first - 1, Loss(namespace.epoch, since.seq, log.first - 1, GapReason.EXPIRED)
+
+
+@frozen
+class Start:
+    """How a subscription begins.
+
+    Attributes:
+        replay: what it gets before it is live; None if it is live at once.
+        recovered: whether everything after `since` follows; None without `since`.
+        gap: what is lost, announced before the replay.
+    """
+
+    replay: Replay | None = None
+    recovered: bool | None = None
+    gap: Loss | None = None
+
+
+def start_replay(  # noqa: PLR0913 - a request, who asks, and what bounds it
+    namespace: Namespace | None,
+    filter_: Filter,
+    request: Subscribe,
+    *,
+    connection: int,
+    limits: LimitSettings,
+    moment: Moment,
+) -> Start:
+    """Decide what a new subscription gets before it is live.
+
+    Raises:
+        RefusedError: `bad_request` for options that contradict each other or the filter.
+    """
+    since, last = request.since, request.last
+    if since is not None and last is not None:
+        raise RefusedError(ErrorCode.BAD_REQUEST, "subscribe: 'since' and 'last' exclude each other; send one of them")
+    if last is not None and last > limits.last:
+        raise RefusedError(ErrorCode.BAD_REQUEST, f"subscribe: 'last' may be {limits.last} at most, not {last}")
+    if namespace is None:
+        for name, value in (("since", since), ("last", last), ("retained", request.retained or None)):
+            if value is not None:
+                raise RefusedError(
+                    ErrorCode.BAD_REQUEST,
+                    f"subscribe: {name!r} needs a filter within one namespace, {filter_.text!r} spans them",
+                )
+        return Start()
+    log = namespace.log
+    log.expire(moment.now)
+    cursor, values_through = log.head, log.head
+    older: list[Record] = []
+    recovered, loss = None, None
+    if since is not None:
+        cursor, loss = locate(namespace, since)
+        recovered = loss is None
+        values_through = 0 if recovered else cursor
+        if loss is not None and namespace.has_history:
+            older = namespace.beyond_run(filter_, loss.after)
+    elif last is not None:
+        older = namespace.newest(filter_, last)
+    if request.retained is False or not namespace.retained_of(filter_):
+        values_through = 0
+    replay = Replay(namespace, filter_, connection, cursor=cursor, older=deque(older), retained_through=values_through)
+    return Start(None if replay.is_done else replay, recovered, loss)
+
+
+def read_history(  # noqa: PLR0913 - a request, who asks, and what bounds it
+    namespace: Namespace,
+    filter_: Filter,
+    request: History,
+    *,
+    connection: int,
+    limits: LimitSettings,
+    moment: Moment,
+) -> HistoryReply:
+    """Return one page of the log, oldest message first.
+
+    With `since` it reads forward from there; without, the newest `limit`.
+    It is bounded by count, bytes and the number of records looked at.
+    """
+    namespace.log.expire(moment.now)
+    limit = min(request.limit or limits.history_messages, limits.history_messages)
+    if request.since is None or not namespace.has_history:
+        page = _newest_page(namespace, filter_, limit, connection, limits)
+        page.id = request.id
+        return page
+    log, epoch = namespace.log, namespace.epoch
+    cursor, loss = locate(namespace, request.since)
+    older = [] if loss is None else namespace.beyond_run(filter_, loss.after)
+    read_through, size, messages = request.since.seq if older else cursor, 0, list[Message]()
+    for record in chain(older, log.after(cursor, limits.history_scanned)):
+        if filter_.matches_levels(record.topic.levels) and record.muted != connection:
+            size += len(record.frame)
+            if messages and size > limits.history_bytes:
+                break
+            messages.append(_message(record))
+        read_through = record.seq
+        if len(messages) == limit:
+            break
+    else:
+        read_through = max(read_through, min(cursor + limits.history_scanned, log.head))
+    gap = None
+    if loss is not None:
+        gap = Gap(namespace=namespace.name, epoch=epoch, after=loss.after, through=loss.through, reason=loss.reason)
+    return HistoryReply(
+        id=request.id,
+        messages=messages,
+        next=Position(epoch, read_through),
+        head=namespace.head,
+        more=read_through < log.head,
+        gap=gap,
+    )
+
+
+def _newest_page(
+    namespace: Namespace, filter_: Filter, limit: int, connection: int, limits: LimitSettings
+) -> HistoryReply:
+    messages: deque[Message] = deque()
+    size = 0
+    for record in reversed(namespace.newest(filter_, limit)):
+        if record.muted == connection:
+            continue
+        size += len(record.frame)
+        if messages and size > limits.history_bytes:
+            break
+        messages.appendleft(_message(record))
+    return HistoryReply(messages=list(messages), next=namespace.head, head=namespace.head, more=False)
+
+
+def _message(record: Record) -> Message:
+    return Message(topic=record.topic.name, seq=record.seq, time=record.time, data=Raw(record.data))

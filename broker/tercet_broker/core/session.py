@@ -1,0 +1,451 @@
+"""A session: what one connection may do and has subscribed to.
+
+`receive` takes one request and does all of it in one step: the replies, and
+the deliveries to others, are in their queues when it returns.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Protocol, assert_never
+
+from attrs import define, field, frozen
+
+from tercet_protocol import (
+    AnyRequest,
+    Authenticate,
+    CloseCode,
+    Connect,
+    Connected,
+    DecodeError,
+    Drain,
+    Error,
+    ErrorCode,
+    Event,
+    Gap,
+    History,
+    HistoryReply,
+    Live,
+    Ping,
+    PingEvent,
+    Pong,
+    PongEvent,
+    PositionEvent,
+    Presence,
+    Publish,
+    Published,
+    Subscribe,
+    Subscribed,
+    TopicError,
+    Unsubscribe,
+    Unsubscribed,
+    decode_request,
+    encode,
+    encode_replay,
+    encode_text_frame,
+    is_reserved,
+    peek_id,
+    split_topic,
+)
+
+from .accounting import AccountStatistics
+from .errors import RefusedError
+from .moment import Moment
+from .namespace import Draft, Namespace
+from .outbox import Outbox, ReplayedFrame
+from .reading import parse_valid_filter, read_history, start_replay
+from .replay import Loss
+from .subscription import Subscription
+
+if TYPE_CHECKING:
+    from .broker import Broker
+
+# A page of replay is added while less than this is queued: enough to keep the
+# socket busy, little enough that a live message does not wait long behind it.
+# A small outbox has small pages, so that they never make it overflow.
+_PAGE_BYTES = 64 * 1024
+_PAGES_PER_OUTBOX = 4
+
+
+class Carrier(Protocol):
+    """What carries a session's frames: a connection of the runtime, or a fake."""
+
+    def wake(self) -> None:
+        """Note that the outbox, empty before, has something to send. Called in the middle of a step."""
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        """Begin to close the connection. Nothing is received after this."""
+
+
+@frozen
+class SessionStatistics:
+    """A copy of a session's counts. Sizes are bytes."""
+
+    connection: str
+    subscriptions: int
+    replaying: int
+    queued_bytes: int
+    account: AccountStatistics
+
+
+@define(eq=False)
+class Session:
+    """The session of one connection; `Broker.open` makes it.
+
+    Attributes:
+        connection: its number, from 1, unique within this broker's life.
+        label: what the peer is told of that, and what the logs say.
+        user: who it is; None is anonymous.
+        wants_pings: whether the client asked for `ping` messages instead of WebSocket pings.
+    """
+
+    broker: Broker = field(repr=False)
+    carrier: Carrier = field(repr=False)
+    connection: int
+    label: str
+    outbox: Outbox = field(init=False, repr=False)
+    user: str | None = None
+    wants_pings: bool = False
+    is_connected: bool = False
+    is_ended: bool = False
+    _subscriptions: dict[int, Subscription] = field(factory=dict, repr=False)  # {id: subscription}
+    _replaying: deque[Subscription] = field(factory=deque, repr=False)
+    _present: dict[Namespace, int] = field(factory=dict, repr=False)  # {where: how many subscriptions}
+    _bad: deque[float] = field(factory=deque, repr=False)  # when the last bad requests came
+
+    def __attrs_post_init__(self) -> None:
+        """Make the outbox."""
+        limits = self.broker.settings.limits
+        self.outbox = Outbox(
+            connection=self.connection,
+            max_messages=limits.outbox_messages,
+            max_bytes=limits.outbox_bytes,
+            max_notices=limits.replies,
+            wake=self.carrier.wake,
+            overflow=self._overflow,
+        )
+
+    # Requests
+
+    def receive(self, payload: bytes | str, moment: Moment) -> None:
+        """Serve one text message of the client.
+
+        Whatever it holds, this returns: a bad request is answered with an
+        error, and may close the connection. Raises only where the broker
+        itself is broken.
+        """
+        if self.is_ended:
+            return
+        id_: int | None = None
+        try:
+            if len(payload) > self.broker.settings.limits.message_bytes:
+                id_ = peek_id(payload)
+                self._refuse_too_large(len(payload))
+            request = decode_request(payload)
+            id_ = request.id
+            if self.is_connected:
+                self._serve(request, moment)
+            elif isinstance(request, Connect):
+                self._connect(request)
+            else:
+                self.send(_error(id_, ErrorCode.UNAUTHORIZED, "'connect' comes first; send it before anything else"))
+                self.end(CloseCode.UNAUTHORIZED, "connect comes first")
+        except DecodeError as error:
+            self._count_bad(error.id, str(error), moment)
+        except TopicError as error:
+            self.send(_error(id_, ErrorCode.INVALID_TOPIC, str(error)))
+        except RefusedError as error:
+            if error.code is ErrorCode.BAD_REQUEST:
+                self._count_bad(id_, error.message, moment)
+            else:
+                self.send(_error(id_, error.code, error.message, error.retry_after))
+
+    def _serve(self, request: AnyRequest, moment: Moment) -> None:
+        match request:
+            case Publish():
+                self._publish(request, moment)
+            case Subscribe():
+                self._subscribe(request, moment)
+            case Unsubscribe():
+                self._unsubscribe(request)
+            case History():
+                self._reply(request, self._read_history(request, moment))
+            case Ping():
+                self.send(PongEvent(id=request.id))
+            case Pong():
+                pass  # that it came is all it says
+            case Connect():
+                raise RefusedError(ErrorCode.BAD_REQUEST, "this connection has sent its 'connect' already")
+            case Presence() | Authenticate():
+                op = request.__struct_config__.tag
+                raise RefusedError(ErrorCode.UNSUPPORTED, f"this broker does not offer {op!r}")
+            case _:
+                assert_never(request)
+
+    def _connect(self, request: Connect) -> None:
+        self.is_connected = True
+        self.wants_pings = request.heartbeat
+        broker = self.broker
+        self.send(
+            Connected(
+                id=request.id,
+                connection=self.label,
+                server=broker.server,
+                heartbeat=broker.heartbeat,
+                limits=broker.told_limits,
+                user=self.user,
+            )
+        )
+
+    def _publish(self, request: Publish, moment: Moment) -> None:
+        topic = request.topic
+        levels = split_topic(topic)
+        if is_reserved(topic):
+            raise RefusedError(ErrorCode.FORBIDDEN, f"topics below {levels[0]!r} are the broker's own")
+        if self.broker.is_draining:
+            raise RefusedError(
+                ErrorCode.UNAVAILABLE,
+                "the broker is about to stop; publish again after reconnecting",
+                retry_after=1.0,
+            )
+        namespace = self.broker.namespace(levels[0])
+        draft = Draft(
+            topic=topic,
+            data=bytes(request.data),
+            retain=request.retain,
+            user=self.user,
+            key=request.key,
+            muted=0 if request.echo else self.connection,
+        )
+        seq, duplicate = namespace.publish(draft, moment)
+        if request.id is not None:
+            self.send(Published(id=request.id, epoch=namespace.epoch, seq=seq, duplicate=duplicate))
+
+    def _subscribe(self, request: Subscribe, moment: Moment) -> None:
+        limit = self.broker.settings.limits.subscriptions
+        if request.id is None:
+            raise RefusedError(ErrorCode.BAD_REQUEST, "subscribe: an 'id' is required, it names the subscription")
+        if request.id in self._subscriptions:
+            raise RefusedError(
+                ErrorCode.DUPLICATE_ID,
+                f"a subscription {request.id} exists already; use another id or unsubscribe it",
+            )
+        if len(self._subscriptions) >= limit:
+            raise RefusedError(
+                ErrorCode.TOO_MANY_SUBSCRIPTIONS,
+                f"a connection may have {limit} subscriptions; end one first",
+            )
+        filter_ = parse_valid_filter(request.filter)
+        namespace = self.broker.namespace_of(filter_)
+        start = start_replay(
+            namespace, filter_, request, connection=self.connection, limits=self.broker.settings.limits, moment=moment
+        )
+        subscription = Subscription(request.id, filter_, namespace, start.replay)
+        self._subscriptions[request.id] = subscription
+        if namespace is None:
+            self.send(Subscribed(id=request.id, live=True))
+            self.broker.spanning.add(filter_, self.outbox)
+            return
+        self.send(
+            Subscribed(
+                id=request.id,
+                live=start.replay is None,
+                epoch=namespace.epoch,
+                seq=namespace.log.head,
+                recovered=start.recovered,
+            )
+        )
+        if start.gap is not None:
+            self._send_gap(subscription, start.gap)
+        self._enter(namespace, moment)
+        if start.replay is None:
+            namespace.index.add(filter_, self.outbox)
+        else:
+            self._replaying.append(subscription)
+            self.advance()
+
+    def _unsubscribe(self, request: Unsubscribe) -> None:
+        subscription = self._subscriptions.pop(request.sub, None)
+        if subscription is None:
+            raise RefusedError(ErrorCode.UNKNOWN_SUBSCRIPTION, f"there is no subscription {request.sub} here")
+        self._detach(subscription)
+        self._reply(request, Unsubscribed(id=request.id))
+
+    def _read_history(self, request: History, moment: Moment) -> HistoryReply:
+        filter_ = parse_valid_filter(request.filter)
+        namespace = self.broker.namespace_of(filter_)
+        if namespace is None:
+            raise RefusedError(
+                ErrorCode.INVALID_FILTER,
+                f"'history' needs a filter within one namespace, {filter_.text!r} spans them",
+            )
+        return read_history(
+            namespace, filter_, request, connection=self.connection, limits=self.broker.settings.limits, moment=moment
+        )
+
+    # Replays
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether some subscription is not live yet, so that `advance` has work."""
+        return bool(self._replaying)
+
+    def advance(self) -> None:
+        """Queue the next pages of the replays, in turns, while little is queued.
+
+        It returns after one page, however little that held, so that one step
+        stays short; whoever drains the outbox calls it again while `is_behind`.
+        """
+        if not self._replaying or self._has_page_queued():
+            return
+        subscription = self._replaying.popleft()
+        replay, namespace = subscription.replay, subscription.namespace
+        if replay is None or namespace is None:
+            return
+        gap = replay.take_gap()
+        if gap is not None:
+            self._send_gap(subscription, gap)
+        for record, retained in replay.page():
+            payload = encode_replay(
+                record.topic.json,
+                record.seq,
+                record.time,
+                record.data,
+                sub=subscription.id,
+                retained=retained,
+            )
+            if not self.outbox.offer(ReplayedFrame(encode_text_frame(payload), namespace.account)):
+                self._overflow()
+                return
+            if self._has_page_queued():
+                break
+        if replay.is_done:
+            subscription.replay = None
+            namespace.index.add(subscription.filter, self.outbox)
+            self.send(Live(sub=subscription.id, seq=namespace.log.head))
+        else:
+            self._replaying.append(subscription)
+
+    def _has_page_queued(self) -> bool:
+        outbox = self.outbox
+        return (
+            outbox.size >= min(_PAGE_BYTES, outbox.max_bytes // _PAGES_PER_OUTBOX)
+            or outbox.account.queued * _PAGES_PER_OUTBOX >= outbox.max_messages
+        )
+
+    def _send_gap(self, subscription: Subscription, loss: Loss) -> None:
+        self.send(
+            Gap(
+                sub=subscription.id,
+                epoch=loss.epoch,
+                after=loss.after,
+                through=loss.through,
+                reason=loss.reason,
+            )
+        )
+
+    # Where it is subscribed
+
+    def _enter(self, namespace: Namespace, moment: Moment) -> None:
+        count = self._present.get(namespace, 0)
+        self._present[namespace] = count + 1
+        if not count:
+            namespace.watch.add(self, moment.now)
+
+    def _detach(self, subscription: Subscription) -> None:
+        namespace = subscription.namespace
+        if namespace is None:
+            self.broker.spanning.remove(subscription.filter, self.outbox)
+            return
+        if subscription.replay is None:
+            namespace.index.remove(subscription.filter, self.outbox)
+        else:
+            self._replaying.remove(subscription)
+        self._present[namespace] -= 1
+        if not self._present[namespace]:
+            del self._present[namespace]
+            namespace.watch.discard(self)
+
+    def tell_position(self, namespace: Namespace) -> None:
+        """Send a `position` notice: everything up to the head that matched has been queued."""
+        self.send(PositionEvent(namespace=namespace.name, epoch=namespace.epoch, seq=namespace.log.head))
+
+    # What it sends, and its end
+
+    def send(self, event: Event) -> None:
+        """Queue a reply or a notice."""
+        self.outbox.notify(encode_text_frame(encode(event)))
+
+    def _reply(self, request: AnyRequest, event: Event) -> None:
+        """Answer a request, if it asked for that with an id."""
+        if request.id is not None:
+            self.send(event)
+
+    def ping(self) -> None:
+        """Ask the client for a sign of life in the way it can see."""
+        self.send(PingEvent())
+
+    def announce_drain(self, retry_after: float) -> None:
+        """Tell the client its positions and that the connection will be closed."""
+        for namespace in self._present:
+            self.tell_position(namespace)
+        self.send(Drain(retry_after=retry_after))
+
+    def fail(self, what: str) -> None:
+        """Tell the client that we failed it; the connection's end follows."""
+        self.send(_error(None, ErrorCode.INTERNAL, what))
+
+    def _refuse_too_large(self, size: int) -> None:
+        limit = self.broker.settings.limits.message_bytes
+        raise RefusedError(ErrorCode.TOO_LARGE, f"a message may have {limit} bytes, this one has {size}")
+
+    def _count_bad(self, id_: int | None, message: str, moment: Moment) -> None:
+        """Answer a bad request; too many of them end the connection."""
+        self.send(_error(id_, ErrorCode.BAD_REQUEST, message))
+        if not self.is_connected and not message.startswith("connect:"):
+            self.end(CloseCode.UNAUTHORIZED, "connect comes first")
+            return
+        limits = self.broker.settings.limits
+        bad = self._bad
+        bad.append(moment.now)
+        while bad[0] <= moment.now - limits.bad_seconds:
+            bad.popleft()
+        if len(bad) >= limits.bad_requests:
+            self.end(CloseCode.POLICY_VIOLATION, f"{len(bad)} bad requests within {limits.bad_seconds:g} s")
+
+    def _overflow(self) -> None:
+        self.outbox.clear()
+        self.end(CloseCode.SLOW_CONSUMER, "too slow: its queue is full")
+
+    def end(self, code: CloseCode, reason: str) -> None:
+        """End the session and have its connection closed. Idempotent."""
+        if not self.is_ended:
+            self.leave()
+            self.carrier.close(code, reason)
+
+    def leave(self) -> None:
+        """End the session because its connection has ended, or is about to. Idempotent.
+
+        What is queued stays queued: the connection may still be flushing it.
+        """
+        if self.is_ended:
+            return
+        self.is_ended = True
+        for subscription in self._subscriptions.values():
+            self._detach(subscription)
+        self._subscriptions.clear()
+        self.broker.forget(self)
+
+    def statistics(self) -> SessionStatistics:
+        """Return the counts as they are now."""
+        return SessionStatistics(
+            connection=self.label,
+            subscriptions=len(self._subscriptions),
+            replaying=len(self._replaying),
+            queued_bytes=self.outbox.size,
+            account=self.outbox.account.statistics(),
+        )
+
+
+def _error(id_: int | None, code: ErrorCode, message: str, retry_after: float | None = None) -> Error:
+    return Error(id=id_, code=code, message=message, retry_after=retry_after)
