@@ -213,9 +213,9 @@ def check_json(data: bytes | str) -> Raw:
     Raises:
         ValueError: it is not.
     """
-    raw = data.encode() if isinstance(data, str) else data
     try:
-        raw.decode("utf-8")
+        raw = data.encode() if isinstance(data, str) else data
+        raw.decode()  # msgspec does not look at the UTF-8 of what it keeps raw
         return Raw(msgspec.json.decode(raw, type=Raw))
     except _BAD_INPUT as error:
         raise ValueError(f"not a JSON value: {_plain(error)}") from error
