@@ -52,9 +52,7 @@ def configure(settings: LoggingSettings, stream: TextIO | None = None) -> None:
     else:
         render = [
             _escape_values,
-            structlog.dev.ConsoleRenderer(
-                colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback
-            ),
+            structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback),
         ]
     structlog.configure(
         processors=[

@@ -49,7 +49,7 @@ class DefaultNamespaceSettings(NamespaceSettings):
     """
 
     allow: bool = True
-    limit: int = field(default=BrokerSettings().unnamed_limit, validator=positive)
+    limit: int = field(default=1000, validator=positive)
 
     def namespace(self) -> NamespaceSettings:
         """Return what is common to all namespaces."""
@@ -119,7 +119,7 @@ def parse(text: str, folder: Path, name: str = "configuration") -> Config:
 def _syntax_problem(error: str) -> Problem:
     found = _PLACE.fullmatch(error)
     if found is None:
-        return Problem("", f"is no TOML: {error}")
+        return Problem("", "holds a number of too many digits" if "digits" in error else f"is no TOML: {error}")
     what, where = found["what"], found["where"].removeprefix("at ")
     return Problem("", f"{where}: {what[:1].lower() + what[1:]}")
 
@@ -239,8 +239,7 @@ def _listener_problems(
     elif not (listener.insecure or address.is_loopback):
         yield Problem(
             f"{path}.bind",
-            f"{address} can be reached from other machines, where anyone on the way could read and change "
-            "what is sent",
+            f"{address} can be reached from other machines, where anyone on the way could read and change what is sent",
             "add tls = { certificate = …, key = … }, or insecure = true if something in front does TLS",
         )
 

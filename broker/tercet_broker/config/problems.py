@@ -13,6 +13,8 @@ from ..printable import printable
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
+_LIKENESS = 0.5  # of 1: finds "warning" in "wran"
+
 
 @frozen
 class Problem:
@@ -63,5 +65,5 @@ def quote(text: str) -> str:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     """Return a suggestion if `word` looks like a typo of one of `known`."""
-    close = difflib.get_close_matches(word.lower(), list(known), n=1)
+    close = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=_LIKENESS)
     return f"did you mean '{close[0]}'?" if close else None

@@ -8,6 +8,7 @@ validator's error belongs to its attribute, and errors are sentences.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
@@ -38,6 +39,9 @@ _TABLES = {
     HistorySettings: "{ messages = 10_000 }",
     TlsSettings: '{ certificate = "cert.pem", key = "key.pem" }',
 }
+
+_COMPARISON = re.compile(r"'\w+' must be (?P<how>[<>]=?) (?P<bound>\S+): (?P<value>\S+)")
+_COMPARISONS = {"<": "less than", "<=": "at most", ">": "greater than", ">=": "at least"}
 
 
 class InvalidValueError(ValueError):
@@ -124,10 +128,18 @@ class Structurer:
             except InvalidValueError:
                 raise
             except ValueError as error:
-                raise InvalidValueError(str(error).removeprefix(f"{attribute.name} ")) from error
+                raise InvalidValueError(_reword(str(error))) from error
             return structured
 
         return structure_attribute
+
+
+def _reword(error: str) -> str:
+    """Turn what attrs' comparing validators say into a sentence without the name, which the path tells."""
+    found = _COMPARISON.fullmatch(error)
+    if found is None:
+        return error
+    return f"must be {_COMPARISONS[found['how']]} {found['bound']}, not {found['value']}"
 
 
 def _structure_bool(value: object, _: object) -> bool:

@@ -1,0 +1,34 @@
+"""`tercet check`: reads a configuration file as `serve` would."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .exits import ExitCode
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.pass_context
+def check(context: click.Context, file: Path) -> None:
+    """Check a configuration FILE and print what it comes to.
+
+    Prints the effective configuration, every default filled in, as TOML that
+    can be used as a configuration itself. If anything is wrong, prints every
+    problem on standard error instead, each with its path, and exits with 2.
+
+    \b
+    Examples:
+      tercet check tercet.toml
+      tercet check tercet.toml > effective.toml
+    """  # noqa: D301 - click wants the control character
+    from .. import config  # noqa: PLC0415 - cattrs and structlog would slow down every other command
+
+    try:
+        loaded = config.load(file)
+    except config.ConfigError as error:
+        click.echo(str(error), err=True)
+        context.exit(ExitCode.USAGE)
+    click.echo(config.render(loaded), nl=False)

@@ -1,0 +1,67 @@
+"""The command itself, and what happens to errors and Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from .certificate import certificate
+from .check import check
+from .exits import ExitCode
+from .publish import publish
+from .serve import serve
+from .subscribe import subscribe
+
+_EPILOG = """\
+\b
+Try it, in three terminals:
+  tercet serve
+  tercet subscribe 'greetings/#'
+  tercet publish greetings/world '"hello"'
+"""
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=_EPILOG,
+)
+@click.version_option(package_name="tercet", prog_name="tercet", message="%(prog)s %(version)s")
+def tercet() -> None:
+    """A publish/subscribe broker over WebSockets, and its tools.
+
+    Each command explains itself: tercet COMMAND --help.
+    """
+
+
+for _command in (serve, check, publish, subscribe, certificate):
+    tercet.add_command(_command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line, `sys.argv` unless given, and return the exit status (see `ExitCode`)."""
+    try:
+        result = tercet.main(args=arguments, prog_name="tercet", standalone_mode=False)
+        sys.stdout.flush()
+    except click.Abort:
+        return ExitCode.INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except SystemExit as error:
+        # Click's own answer to a closed pipe; nothing else here ends in sys.exit().
+        if not isinstance(error.__context__, BrokenPipeError):
+            raise
+        _forget_output()
+        return ExitCode.FINE
+    except BrokenPipeError:
+        _forget_output()
+        return ExitCode.FINE
+    return result if isinstance(result, int) else ExitCode.FINE
+
+
+def _forget_output() -> None:
+    """Let Python's flush at exit go nowhere, now that nobody reads standard output."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -1,0 +1,207 @@
+"""What `tercet publish` does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import click
+import msgspec
+import trio
+from attrs import define, field, frozen
+
+import tercet
+import tercet_protocol
+
+from . import client
+from .exits import InputFailure
+from .progress import Advance, progress_of
+
+STDIN = 0
+
+WINDOW = 1024
+"""Publishes that may be on their way at once."""
+
+CHUNK = 256 * 1024
+"""Bytes that one read takes from standard input."""
+
+MAX_LINE = 64 * 1024 * 1024
+"""Bytes of the longest line that is read; far more than a broker takes, and not all memory."""
+
+
+@frozen
+class Target:
+    """Where messages go.
+
+    Attributes:
+        url: of the broker.
+        ca: the certificate authority to trust, or None for the system's.
+        topic: valid.
+        retain: whether to keep each as the topic's last value.
+    """
+
+    url: str
+    ca: Path | None
+    topic: str
+    retain: bool
+
+    def connect(self) -> AbstractAsyncContextManager[tercet.Client]:
+        """Connect to the broker."""
+        return tercet.connect(self.url, ssl_context=client.ssl_context(self.ca))
+
+
+def text_value(text: str) -> tercet.Raw:
+    """Return a text as a JSON string.
+
+    Raises:
+        ValueError: it is no Unicode (a shell passed bytes that are not UTF-8).
+    """
+    try:
+        return tercet.Raw(msgspec.json.encode(text))
+    except UnicodeEncodeError as error:
+        raise ValueError("the text is not UTF-8") from error
+
+
+def json_value(data: str | bytes) -> tercet.Raw:
+    """Return JSON text as data that is sent byte for byte.
+
+    Raises:
+        ValueError: it is not one JSON value.
+    """
+    try:
+        return tercet.Raw(bytes(tercet_protocol.check_json(data)))
+    except UnicodeEncodeError as error:
+        raise ValueError("not a JSON value: it is not UTF-8") from error
+
+
+def publish_one(target: Target, value: tercet.Raw) -> None:
+    """Publish one message and print its position."""
+
+    async def command() -> None:
+        async with target.connect() as connected:
+            published = await connected.publish(target.topic, value, retain=target.retain)
+        click.echo(str(published.position))
+
+    client.run(command)
+
+
+def publish_input(target: Target, *, as_json: bool) -> None:
+    """Publish each line of standard input."""
+
+    async def command() -> None:
+        with progress_of(STDIN) as advance:
+            async with target.connect() as connected:
+                await publish_lines(connected, target, partial(_read, STDIN), as_json=as_json, advance=advance)
+
+    client.run(command)
+
+
+async def _read(descriptor: int) -> bytes:
+    """Read what there is of `descriptor`; empty at its end.
+
+    A thread does it, because a file, a pipe and a terminal have no way in
+    common to wait for them. On Ctrl-C it is left behind: it holds no lock
+    that the interpreter would wait for at its exit.
+    """
+    return await trio.to_thread.run_sync(os.read, descriptor, CHUNK, abandon_on_cancel=True)
+
+
+class Read(Protocol):
+    """Reads some bytes; none at the end."""
+
+    async def __call__(self) -> bytes:
+        """Wait for the next bytes."""
+
+
+async def publish_lines(
+    connected: tercet.Client, target: Target, read: Read, *, as_json: bool, advance: Advance
+) -> None:
+    """Publish each line that `read` brings, in order, and wait until all are published.
+
+    Raises:
+        InputFailure: a line is not what it should be; all before it are published.
+        tercet.TercetError: the broker refused one.
+    """
+    convert = _json_line if as_json else _text_line
+    lines = LineSplitter()
+    failure: InputFailure | None = None
+    async with connected.pipeline(window=WINDOW) as out:
+        try:
+            while chunk := await read():
+                for line in lines.feed(chunk):
+                    await out.publish(target.topic, convert(line, lines.count), retain=target.retain)
+                    advance(1, len(line) + 1)
+            for line in lines.finish():
+                await out.publish(target.topic, convert(line, lines.count), retain=target.retain)
+                advance(1, len(line))
+        except InputFailure as error:
+            failure = error  # the pipeline ends in peace: what it has taken is published
+    if failure is not None:
+        raise failure
+
+
+def _text_line(line: bytes, number: int) -> tercet.Raw:
+    try:
+        text = line.decode()
+    except UnicodeDecodeError as error:
+        raise InputFailure(
+            f"line {number} of standard input is not UTF-8: byte 0x{line[error.start]:02x} at its byte "
+            f"{error.start + 1}; {_published(number)}"
+        ) from error
+    return tercet.Raw(msgspec.json.encode(text))
+
+
+def _json_line(line: bytes, number: int) -> tercet.Raw:
+    try:
+        return json_value(line)
+    except ValueError as error:
+        raise InputFailure(f"line {number} of standard input is {error}; {_published(number)}") from error
+
+
+def _published(number: int) -> str:
+    return "nothing was published" if number == 1 else f"the {number - 1} before it were published"
+
+
+@define(eq=False)
+class LineSplitter:
+    r"""Cuts bytes into lines at `\n`, and at nothing else.
+
+    Attributes:
+        count: the number of the line handed out last, from 1.
+    """
+
+    count: int = field(default=0, init=False)
+    _start: list[bytes] = field(factory=list, init=False)  # of a line whose end has not come yet
+    _size: int = field(default=0, init=False)
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """Return the lines that end in `chunk`, to be read before the next call.
+
+        Raises:
+            InputFailure: (on reading them) a line is longer than `MAX_LINE`.
+        """
+        *ended, rest = chunk.split(b"\n")
+        for piece in ended:
+            self.count += 1
+            yield b"".join((*self._start, piece)) if self._start else piece
+            self._start.clear()
+            self._size = 0
+        if rest:
+            self._start.append(rest)
+            self._size += len(rest)
+            if self._size > MAX_LINE:
+                number = self.count + 1
+                raise InputFailure(
+                    f"line {number} of standard input is longer than {MAX_LINE} bytes; {_published(number)}"
+                )
+
+    def finish(self) -> Iterator[bytes]:
+        """Return the last line if no newline ended it."""
+        if self._start:
+            self.count += 1
+            yield b"".join(self._start)
+            self._start.clear()
