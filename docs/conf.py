@@ -12,7 +12,6 @@ extensions = ["myst_parser"]
 source_suffix = {".md": "markdown"}
 exclude_patterns = ["_build"]
 nitpicky = True
-suppress_warnings = ["toc.empty_glob"]  # a section may be empty while it is being written
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3  # `page.md#a-heading` works, as it does where the source is browsed

@@ -30,9 +30,7 @@ hypothesis.settings.register_profile("default", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 # For a long evening: HYPOTHESIS_PROFILE=thorough python -m pytest tests/core
 hypothesis.settings.register_profile("thorough", deadline=None, max_examples=5000)
-hypothesis.settings.load_profile(
-    os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default")
-)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
 
 
 def _find_program(*names: str) -> Callable[[], Path | None]:

@@ -41,9 +41,7 @@ def run(folder: Path, conftest: Path, **environment: str) -> str:
         ("1", True, "1 passed"),
     ],
 )
-def test_needs_skips_by_name_or_fails(
-    tmp_path: Path, root: Path, require: str, installed: bool, expected: str
-) -> None:
+def test_needs_skips_by_name_or_fails(tmp_path: Path, root: Path, require: str, installed: bool, expected: str) -> None:
     modules = tmp_path / "modules"
     if installed:
         (modules / "ws").mkdir(parents=True)

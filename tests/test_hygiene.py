@@ -85,9 +85,7 @@ def test_at_most_one_testing_module_reaches_into_trio() -> None:
 
 def test_private_names_are_seen_by_this_test(tmp_path: Path) -> None:
     """The detector itself: imports, from-imports and attributes, dunders excepted."""
-    code = (
-        "import trio._core\nfrom trio import _x\nimport trio\ntrio._core._run\ntrio.__version__\ntrio.run\n"
-    )
+    code = "import trio._core\nfrom trio import _x\nimport trio\ntrio._core._run\ntrio.__version__\ntrio.run\n"
     tree = ast.parse(code)
     names = [name for name, _ in [*imports(tree), *attributes(tree)] if is_private(name)]
     assert names == ["trio._core", "trio._x", "trio._core._run", "trio._core"]
@@ -164,7 +162,5 @@ def test_readme_names_the_two_commands() -> None:
 def test_installed_packages_are_those_under_test() -> None:
     """Tests import what is installed, wherever that is; not a folder beside them by accident."""
     code = "import tercet, tercet_broker, tercet_protocol, tercet_testing; print(tercet_protocol.SUBPROTOCOL)"
-    output = subprocess.run(
-        [sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True, timeout=60
-    )
+    output = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert output.stdout == "tercet.v1.json\n"
