@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from typing import IO, Any
 
 import click
 
@@ -21,10 +20,6 @@ class Failure(click.ClickException):
     """Something did not work: one sentence on standard error, exit status 1."""
 
     exit_code = ExitCode.FAILED
-
-    def show(self, file: IO[Any] | None = None) -> None:
-        """Print the sentence."""
-        click.echo(f"tercet: {self.format_message()}", file=file, err=file is None)
 
 
 class InputFailure(Failure):
