@@ -127,9 +127,7 @@ def _parse_host(host: str, text: str) -> str:
 
 def _parse_unix(path: str) -> UnixAddress:
     if not path.startswith("/"):
-        raise AddressError(
-            f"the path of a Unix socket is absolute, as in 'unix:/run/tercet.sock', not {path!r}"
-        )
+        raise AddressError(f"the path of a Unix socket is absolute, as in 'unix:/run/tercet.sock', not {path!r}")
     if "\0" in path:
         raise AddressError("the path of a Unix socket cannot contain a zero byte")
     if len(os.fsencode(path)) > MAX_UNIX_PATH:

@@ -1,0 +1,273 @@
+"""One connection, from the first byte to the last: the only place that handles its failures.
+
+    handshake      TLS, then the request head: one deadline for both
+    talk           trio-websocket and the lane feed the endpoint; until somebody ends it
+    goodbye        flush, Close, end of stream: one deadline again
+
+Whatever happens in here ends here. Cancelling it closes the socket at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+import trio
+from attrs import define, field, frozen
+from trio_websocket import ConnectionClosed, wrap_server_stream
+
+from tercet_protocol import CloseCode
+
+from .flusher import Flusher
+from .frames import FrameReader
+from .keepalive import Deadlines
+from .link import Ending, Endpoint, Link
+from .settings import TimeoutSettings
+from .tracing import LinkTracer, Tracer
+from .upgrade import GoneError, Refusal, Upgrade, read_upgrade
+from .wire import Wire
+
+log = structlog.get_logger("tercet")
+
+# A frame may be twice as large as a message may be, so that one that is a
+# little too large gets an answer instead of a Close (protocol.md, section 6).
+_FRAME_PER_MESSAGE = 2
+
+
+class OpenEndpoint(Endpoint, Protocol):
+    """An endpoint that a whole connection can be served with."""
+
+    @property
+    def label(self) -> str:
+        """How logs and the peer call the connection."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the client has introduced itself; it must within the `connect` timeout."""
+
+    def ping(self) -> bool:
+        """Ask for a sign of life in the protocol's own way; False if a WebSocket ping is what is wanted."""
+
+    def end(self, code: CloseCode, reason: str) -> None:
+        """End by our decision: what is queued is still sent, then a Close."""
+
+    def leave(self) -> None:
+        """Hear that the connection is ending: nothing more may be queued for it."""
+
+    def close(self) -> None:
+        """Hear that it has ended."""
+
+
+@frozen
+class Services:
+    """What all connections of a daemon share.
+
+    Attributes:
+        open_endpoint: makes the endpoint of a new connection; the place of further protocols.
+        max_message: bytes that a message may have (frames: twice that).
+        is_draining: whether newcomers are turned away.
+        lane: whether whole data frames bypass trio-websocket.
+    """
+
+    open_endpoint: Callable[[Connection], OpenEndpoint]
+    max_message: int
+    timeouts: TimeoutSettings
+    flusher: Flusher
+    deadlines: Deadlines
+    is_draining: Callable[[], bool]
+    tracer: Tracer | None = None
+    lane: bool = True
+
+
+@define(eq=False)
+class Connection:
+    """One connection. It is the core's `Carrier` and has deadlines (`Timed`).
+
+    Attributes:
+        established: called once it has become a WebSocket, and …
+        ended: … when it is none any more.
+        drain_at: when a planned stop closes it, in Trio's time.
+    """
+
+    wire: Wire
+    services: Services = field(repr=False)
+    path: str = "/"
+    established: Callable[[Connection], None] = field(default=lambda _: None, repr=False)
+    ended: Callable[[Connection], None] = field(default=lambda _: None, repr=False)
+    drain_at: float = math.inf
+    ticket: int = 0
+    _link: Link | None = field(default=None, init=False, repr=False)
+    _endpoint: OpenEndpoint | None = field(default=None, init=False, repr=False)
+    _connect_by: float = field(default=math.inf, init=False)
+    _pinged_at: float | None = field(default=None, init=False)
+    _heard_by_ping: int = field(default=0, init=False)
+
+    async def serve(self) -> None:
+        """Serve it until it ends. Raises nothing but `Cancelled`."""
+        try:
+            upgrade = await self._shake_hands()
+            if upgrade is not None:
+                await self._converse(upgrade)
+        except* (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # gone before it was established
+        except* Exception as group:
+            log.exception("fault in a connection", peer=self.wire.peer, exc_info=group)
+        finally:
+            await self.wire.aclose()
+
+    # Handshake
+
+    async def _shake_hands(self) -> Upgrade | None:
+        """Return the request to become a WebSocket, or None if it was something else and has been answered."""
+        timeouts, is_encrypted = self.services.timeouts, False
+        try:
+            with trio.fail_after(timeouts.handshake):
+                await self.wire.handshake()
+                is_encrypted = True
+                return await read_upgrade(self.wire, self.path, is_draining=self.services.is_draining())
+        except GoneError:
+            return None
+        except trio.TooSlowError:
+            if not is_encrypted:
+                return None
+            refusal = Refusal(408, f"no request within {timeouts.handshake:g} s")
+        except Refusal as error:
+            refusal = error
+        log.info("handshake refused", peer=self.wire.peer, status=refusal.status, reason=refusal.reason)
+        with trio.move_on_after(timeouts.close):
+            await self._answer(refusal.response())
+        return None
+
+    async def _answer(self, response: bytes) -> None:
+        """Send a response whole, and wait for the peer to go, so that it is not cut off."""
+        while response:
+            response = response[await self.wire.send(response) :]
+        await self.wire.flush()
+        await self.wire.send_eof()
+        budget = self.services.max_message
+        while budget > 0 and (data := await self.wire.receive(budget)):
+            budget -= len(data)
+
+    # Talk and goodbye
+
+    async def _converse(self, upgrade: Upgrade) -> None:
+        services = self.services
+        endpoint = self._endpoint = services.open_endpoint(self)
+        began = trio.current_time()
+        try:
+            async with trio.open_nursery() as nursery:
+                link = self._link = Link(
+                    wire=self.wire,
+                    endpoint=endpoint,
+                    reader=FrameReader(_FRAME_PER_MESSAGE * services.max_message),
+                    flusher=services.flusher,
+                    nursery=nursery,
+                    write_timeout=services.timeouts.write,
+                    lane=services.lane,
+                    tracer=None if services.tracer is None else LinkTracer(services.tracer, endpoint.label),
+                )
+                link.greet(upgrade.canonical_request(), upgrade.trailing)
+                log.info("connection opened", connection=endpoint.label, peer=self.wire.peer)
+                self._connect_by = began + services.timeouts.connect
+                services.deadlines.schedule(self, self._next_look(began))
+                self.established(self)
+                await self._talk(link, nursery, upgrade.subprotocol)
+                endpoint.leave()
+                with trio.move_on_after(services.timeouts.close):
+                    await link.goodbye()
+                nursery.cancel_scope.cancel()
+        finally:
+            services.deadlines.schedule(self, math.inf)
+            endpoint.leave()
+            endpoint.close()
+            self.ended(self)
+            self._log_end(began)
+
+    async def _talk(self, link: Link, nursery: trio.Nursery, subprotocol: str | None) -> None:
+        """Let trio-websocket read, and receive what comes its way, until the connection ends."""
+        request = await wrap_server_stream(
+            nursery,
+            link,
+            message_queue_size=1,
+            max_message_size=_FRAME_PER_MESSAGE * self.services.max_message,
+            receive_buffer_size=None,
+        )
+        websocket = await request.accept(subprotocol=subprotocol)
+        while True:
+            try:
+                message = await websocket.get_message()
+            except ConnectionClosed:
+                return
+            if isinstance(message, str):
+                link.deliver(message.encode(), is_text=True)
+            else:
+                link.deliver(message, is_text=False)
+            link.received()
+
+    def _log_end(self, began: float) -> None:
+        ending = None if self._link is None else self._link.ending
+        ending = ending or Ending(False, CloseCode.ABNORMAL, "cancelled")
+        log.info(
+            "connection closed",
+            connection=None if self._endpoint is None else self._endpoint.label,
+            by="peer" if ending.by_peer else "broker",
+            code=int(ending.code),
+            reason=ending.reason,
+            seconds=round(trio.current_time() - began, 3),
+        )
+
+    # Carrier
+
+    def wake(self) -> None:
+        """Have the outbox flushed soon."""
+        if self._link is not None:
+            self._link.wake()
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        """Begin to close."""
+        if self._link is not None:
+            self._link.close(code, reason)
+
+    # Timed
+
+    def drain(self, when: float) -> None:
+        """Close the connection at `when`, because the daemon stops."""
+        self.drain_at = when
+        self.services.deadlines.schedule(self, trio.current_time())
+
+    def look(self, now: float) -> float:
+        """Do what is due; return when to look again."""
+        link, endpoint = self._link, self._endpoint
+        if link is None or endpoint is None or link.ending is not None:
+            return math.inf
+        if now >= self.drain_at:
+            endpoint.end(CloseCode.SERVICE_RESTART, "the broker stops; come back")
+            return math.inf
+        return min(self.drain_at, self._look_at_life(now, link, endpoint))
+
+    def _next_look(self, now: float) -> float:
+        """Return when to look at a connection that is not open yet, and may be by then."""
+        return min(self._connect_by, now + self.services.timeouts.heartbeat)
+
+    def _look_at_life(self, now: float, link: Link, endpoint: OpenEndpoint) -> float:
+        timeouts = self.services.timeouts
+        if not endpoint.is_open:
+            if now < self._connect_by:
+                return self._next_look(now)
+            endpoint.end(CloseCode.TIMEOUT, f"no 'connect' within {timeouts.connect:g} s")
+            return math.inf
+        if self._pinged_at is not None and link.heard == self._heard_by_ping:
+            if now < self._pinged_at + timeouts.pong:
+                return self._pinged_at + timeouts.pong
+            endpoint.end(CloseCode.TIMEOUT, f"no sign of life within {timeouts.pong:g} s of a ping")
+            return math.inf
+        self._pinged_at = None
+        quiet_at = min(link.heard_at, link.sent_at) + timeouts.heartbeat
+        if now < quiet_at:
+            return quiet_at
+        self._pinged_at, self._heard_by_ping = now, link.heard
+        if not endpoint.ping():
+            link.ping()
+        return now + timeouts.pong

@@ -1,0 +1,192 @@
+"""The daemon: the nursery tree that supervises everything, and its planned end.
+
+    daemon                       signals, sweeper, deadlines, flusher
+    └─ connections               outlives the listeners' clients
+       ├─ listener, each         accepts; while draining it turns newcomers away with 503
+       └─ connection, each       one nursery a socket
+          ├─ reader              trio-websocket's task, reading from the link
+          └─ drainer             only while the socket does not take more, or a replay is not through
+
+Cancelling `run` at any await closes every socket and leaves no task behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import structlog
+import trio
+from attrs import define, field
+
+from .. import __version__
+from ..core import Broker, BrokerStatistics, Entropy
+from .clock import Clock, SystemClock, system_entropy
+from .connection import Connection, OpenEndpoint, Services
+from .endpoint import SessionEndpoint
+from .flusher import Flusher
+from .keepalive import Deadlines
+from .listeners import Listener, accept_forever, open_listeners
+from .settings import DaemonSettings
+from .signals import obey_signals
+from .tracing import Tracer
+from .wire import Wire
+
+log = structlog.get_logger("tercet")
+
+_SWEEP = 1.0  # seconds between two looks at what has expired
+
+
+@define(eq=False)
+class Daemon:
+    """A broker with its listeners and connections.
+
+    Attributes:
+        settings: see `DaemonSettings`.
+        clock: time; Trio's and the system's unless given.
+        entropy: chance; the operating system's unless given.
+        listeners: where connections come from, instead of `settings.listeners`.
+        tracer: hears of every frame.
+        lane: whether whole data frames bypass trio-websocket. Off, everything is the same but slower.
+        open_endpoint: serves connections with something else than sessions of `broker`.
+        broker: the core.
+    """
+
+    settings: DaemonSettings = field(factory=DaemonSettings)
+    clock: Clock = field(factory=SystemClock, kw_only=True)
+    entropy: Entropy = field(factory=system_entropy, kw_only=True, repr=False)
+    listeners: Sequence[Listener] | None = field(default=None, kw_only=True)
+    tracer: Tracer | None = field(default=None, kw_only=True)
+    lane: bool = field(default=True, kw_only=True)
+    open_endpoint: Callable[[Connection], OpenEndpoint] | None = field(default=None, kw_only=True)
+    broker: Broker = field(init=False, repr=False)
+    _deadlines: Deadlines = field(factory=Deadlines, init=False, repr=False)
+    _flusher: Flusher = field(factory=Flusher, init=False, repr=False)
+    _established: dict[Connection, None] = field(factory=dict, init=False, repr=False)  # an ordered set
+    _drain_begun: trio.Event = field(factory=trio.Event, init=False, repr=False)
+    _all_gone: trio.Event = field(factory=trio.Event, init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Make the broker."""
+        self.broker = Broker(
+            self.settings.broker,
+            self.entropy,
+            server=f"tercet/{__version__}",
+            heartbeat=self.settings.timeouts.heartbeat,
+        )
+
+    async def run(
+        self, *, signals: bool = False, task_status: trio.TaskStatus[tuple[str, ...]] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Serve until drained or cancelled; to be called once.
+
+        `task_status` gets the URLs once connections are accepted there. With
+        `signals`, the first SIGTERM or SIGINT drains and the second stops at
+        once; both end in a normal return.
+
+        Raises:
+            OSError: a listener cannot be opened.
+        """
+        services = self._services()
+        async with AsyncExitStack() as stack, trio.open_nursery() as daemon:
+            listeners = self.listeners
+            if listeners is None:
+                listeners = await stack.enter_async_context(open_listeners(self.settings.listeners))
+            for service in (self._flusher.run, self._deadlines.run, self._sweep):
+                daemon.start_soon(service)
+            if signals:
+                await daemon.start(obey_signals, self.drain, daemon.cancel_scope.cancel)
+            async with trio.open_nursery() as connections:
+                for listener in listeners:
+                    connections.start_soon(accept_forever, listener, self._server(connections, services, listener.path))
+                urls = tuple(listener.url for listener in listeners)
+                log.info("listening", urls=urls)
+                task_status.started(urls)
+                await self._drain_begun.wait()
+                await self._drain_connections()
+                connections.cancel_scope.cancel()
+            daemon.cancel_scope.cancel()
+        log.info("stopped")
+
+    def _services(self) -> Services:
+        open_endpoint = self.open_endpoint
+        if open_endpoint is None:
+
+            def open_endpoint(connection: Connection) -> OpenEndpoint:
+                return SessionEndpoint.open(self.broker, self.clock, connection)
+
+        return Services(
+            open_endpoint=open_endpoint,
+            max_message=self.settings.broker.limits.message_bytes,
+            timeouts=self.settings.timeouts,
+            flusher=self._flusher,
+            deadlines=self._deadlines,
+            is_draining=self._drain_begun.is_set,
+            tracer=self.tracer,
+            lane=self.lane,
+        )
+
+    def _server(self, connections: trio.Nursery, services: Services, path: str) -> Callable[[Wire], None]:
+        """Return what starts the task of a new connection."""
+
+        def serve(wire: Wire) -> None:
+            connection = Connection(wire, services, path, established=self._enter, ended=self._leave)
+            connections.start_soon(connection.serve)
+
+        return serve
+
+    def _enter(self, connection: Connection) -> None:
+        self._established[connection] = None
+
+    def _leave(self, connection: Connection) -> None:
+        self._established.pop(connection, None)
+        if self._drain_begun.is_set() and not self._established:
+            self._all_gone.set()
+
+    async def _sweep(self) -> None:
+        """Let the core let go of what has expired, once a second."""
+        while True:
+            await trio.sleep(_SWEEP)
+            self.broker.sweep(self.clock.moment().now)
+
+    # The planned stop
+
+    def drain(self) -> None:
+        """Begin to stop: `run` will return after the drain window, or sooner if nobody is connected.
+
+        Clients are told when to come back, publishes are refused, and each
+        connection is closed with 1012 at a random moment of the window.
+        Calling it again changes nothing.
+        """
+        if self._drain_begun.is_set():
+            return
+        window = self.settings.timeouts.drain
+        now = trio.current_time()
+        self.broker.drain(lambda: round(self.entropy.uniform(0, window), 3))
+        for connection in self._established:
+            connection.drain(now + self.entropy.uniform(0, window))
+        if not self._established:
+            self._all_gone.set()
+        self._drain_begun.set()
+
+    async def _drain_connections(self) -> None:
+        """Wait until all are gone, or had the time for it."""
+        timeouts = self.settings.timeouts
+        with trio.move_on_after(timeouts.drain + timeouts.close):
+            await self._all_gone.wait()
+
+    def statistics(self) -> BrokerStatistics:
+        """Return the broker's counts as they are now."""
+        return self.broker.statistics()
+
+
+@asynccontextmanager
+async def open_daemon(daemon: Daemon) -> AsyncIterator[tuple[str, ...]]:
+    """Run a daemon beside a block of code, which gets its URLs.
+
+    Leaving the block stops the daemon at once. If the daemon fails, the block
+    is cancelled.
+    """
+    async with trio.open_nursery() as nursery:
+        yield await nursery.start(daemon.run)
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,352 @@
+"""The link: between a socket and trio-websocket, with trio-websocket's public API only.
+
+trio-websocket accepts any Trio stream. This is the one it gets, and it owns
+the wire below:
+
+- *Guard*: every frame is checked before anything else sees it (frames.py),
+  and a broken rule closes with the right code.
+- *Lane*: whole data frames go straight to the endpoint. Control frames,
+  fragments and everything odd go to trio-websocket, one frame at a time, and
+  nothing behind such a frame is served until what it completed was received:
+  so there is one order, as if all had gone one way. With the lane off, all of
+  it does.
+- *Outbox*: whatever leaves, trio-websocket's own frames included, goes
+  through one bounded queue. While the socket takes bytes a flush is one
+  non-blocking write; only when it does not, or a replay is not through, is
+  the drainer started, a task that lives until that is over.
+
+A Close that we begin is written here, and ends the reading: trio-websocket is
+told the end of the stream. A Close that the peer begins is trio-websocket's to
+answer. Either way `goodbye` does the rest, in bounded time.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import trio
+from attrs import define, field, frozen
+
+from tercet_protocol import CloseCode, Opcode, encode_close_frame, encode_frame
+
+from ..core.outbox import Outbox
+from .flusher import Flusher
+from .frames import Frame, FrameError, FrameReader
+from .tracing import LinkTracer
+from .wire import Wire
+
+_READ = 64 * 1024  # bytes asked of the wire at once
+_WRITE = 256 * 1024  # bytes offered to it at once, whole frames that begin before that
+_SERVED = 512  # frames served before others have their turn
+_DISCARDED = 4 * 1024 * 1024  # bytes a peer may still send once we have said goodbye
+
+
+class Endpoint(Protocol):
+    """What a link carries messages to: a session, or an echo."""
+
+    @property
+    def outbox(self) -> Outbox:
+        """The queue of what is to be sent."""
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether `advance` has more to queue."""
+
+    def receive(self, payload: bytes, *, is_text: bool) -> None:
+        """Serve one message."""
+
+    def advance(self) -> None:
+        """Queue the next page of what was too much to be queued at once."""
+
+    def fault(self, error: Exception) -> None:
+        """Hear of a bug that showed while this endpoint was served."""
+
+
+@frozen
+class Ending:
+    """Who ended a connection, and how."""
+
+    by_peer: bool
+    code: int
+    reason: str
+
+
+@define(eq=False)
+class Link(trio.abc.Stream):
+    """The stream that trio-websocket is given.
+
+    Attributes:
+        nursery: where the drainer runs, the connection's own.
+        write_timeout: seconds for which the peer may take nothing before it counts as gone.
+        heard: how often the peer has sent anything.
+        heard_at: when the peer last sent anything, in Trio's time.
+        sent_at: when it was last sent anything.
+        ending: how the connection ends; None while it does not.
+    """
+
+    wire: Wire = field(repr=False)
+    endpoint: Endpoint = field(repr=False)
+    reader: FrameReader = field(repr=False)
+    flusher: Flusher = field(repr=False)
+    nursery: trio.Nursery = field(repr=False)
+    write_timeout: float
+    lane: bool = True
+    tracer: LinkTracer | None = field(default=None, repr=False)
+    heard: int = 0
+    heard_at: float = field(factory=trio.current_time)
+    sent_at: float = field(factory=trio.current_time)
+    ending: Ending | None = None
+    _greeting: bytes = field(default=b"", repr=False)
+    _is_hungry: bool = False  # all that was received has been served
+    _is_held: bool = False  # trio-websocket has a message that was not received yet
+    _is_draining: bool = False
+    _is_broken: bool = False
+    _heard_close: bool = False
+    _listening: trio.CancelScope | None = field(default=None, repr=False)
+    _released: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, repr=False)
+
+    def greet(self, request: bytes, trailing: bytes) -> None:
+        """Give trio-websocket the checked request to read first, and the frames that came behind it."""
+        self._greeting = request
+        self.reader.feed(trailing)
+
+    # The stream that trio-websocket reads from and writes to
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:  # noqa: ARG002 - one frame, however long
+        """Serve what comes until there is a frame for trio-websocket, and return that; b"" is the end."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._greeting:
+            request, self._greeting = self._greeting, b""
+            return request
+        try:
+            while self.ending is None:
+                await self._wait_until_served()
+                frame = self._serve_frames()
+                if frame is not None:
+                    return self._hand_over(frame)
+                if self._is_hungry:
+                    await self._read()
+                else:
+                    await trio.lowlevel.checkpoint()
+        except FrameError as error:
+            self.close(error.code, error.reason)
+        except trio.BrokenResourceError:
+            self._break()
+        return b""
+
+    async def _wait_until_served(self) -> None:
+        """Wait while trio-websocket has a message of ours, or the peer does not take what it asked for."""
+        while self.ending is None and (self._is_held or self._is_congested()):
+            await self._released.park()
+
+    def _is_congested(self) -> bool:
+        if self.endpoint.outbox.is_congested:
+            self.flush()
+            return self.endpoint.outbox.is_congested
+        return False
+
+    def _serve_frames(self) -> Frame | None:
+        """Serve frames by the lane, as many as is fair; return the first one that is not the lane's."""
+        reader, tracer, outbox = self.reader, self.tracer, self.endpoint.outbox
+        self._is_hungry = False
+        for _ in range(_SERVED):
+            if self.ending is not None or outbox.is_congested:
+                return None
+            frame = reader.next_frame()
+            if frame is None:
+                self._is_hungry = True
+                return None
+            if tracer is not None:
+                tracer.received(frame)
+            if not (frame.is_whole and self.lane):
+                return frame
+            self.deliver(frame.payload, is_text=frame.opcode == Opcode.TEXT)
+        return None
+
+    def deliver(self, payload: bytes, *, is_text: bool) -> None:
+        """Give the endpoint a message. What goes wrong in there ends this connection and no other."""
+        try:
+            self.endpoint.receive(payload, is_text=is_text)
+        except Exception as error:  # noqa: BLE001 - the boundary of a connection
+            self.endpoint.fault(error)
+            self.close(CloseCode.INTERNAL_ERROR, "internal error")
+
+    def _hand_over(self, frame: Frame) -> bytes:
+        if frame.is_last:
+            self._is_held = True
+        elif frame.opcode == Opcode.CLOSE:
+            self._heard_close = True
+            self.ending = Ending(True, *_parse_close(frame.payload))
+        return frame.raw
+
+    def received(self) -> None:
+        """Note that the message which trio-websocket had was received; what follows it is served now."""
+        self._is_held = False
+        self._released.unpark_all()
+
+    async def _read(self) -> None:
+        """Wait for bytes, or until we begin to close."""
+        with trio.CancelScope() as self._listening:
+            data = await self.wire.receive(_READ)
+            self.heard += 1
+            self.heard_at = trio.current_time()
+            self.reader.feed(data)
+            if not data:
+                self._break()
+        self._listening = None
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Queue trio-websocket's bytes. They are bounded: the reader, which causes them, stops for the outbox."""
+        await trio.lowlevel.checkpoint()
+        if self._is_broken:
+            raise trio.BrokenResourceError("the peer is gone")
+        self.endpoint.outbox.notify(bytes(data))
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Return: the outbox takes what is sent."""
+        await trio.lowlevel.checkpoint()
+
+    async def aclose(self) -> None:
+        """Do nothing yet: trio-websocket has finished, `goodbye` has not begun."""
+        await trio.lowlevel.checkpoint()
+
+    # Sending
+
+    def wake(self) -> None:
+        """Have the outbox flushed soon (`Carrier.wake`)."""
+        self.flusher.add(self)
+
+    def flush(self) -> None:
+        """Write what the socket takes now; start the drainer for the rest."""
+        if self._is_draining or self._is_broken:
+            return
+        outbox = self.endpoint.outbox
+        try:
+            while data := outbox.peek(_WRITE):
+                taken = self.wire.try_send(data)
+                self._note_sent(data, taken)
+                if taken < len(data):
+                    break
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._break()
+            return
+        if len(outbox) or not self.wire.is_flushed or self.endpoint.is_behind:
+            self._is_draining = True
+            self.nursery.start_soon(self._drain)
+
+    def _note_sent(self, data: bytes, taken: int) -> None:
+        if not taken:
+            return
+        if self.tracer is not None:
+            self.tracer.sent(data[:taken])
+        self.sent_at = trio.current_time()
+        self.endpoint.outbox.sent(taken)
+        if self._released:
+            self._released.unpark_all()
+
+    async def _drain(self) -> None:
+        """Write until all is written and every replay is through."""
+        outbox, endpoint = self.endpoint.outbox, self.endpoint
+        try:
+            while len(outbox) or endpoint.is_behind or not self.wire.is_flushed:
+                endpoint.advance()
+                data = outbox.peek(_WRITE)
+                taken = 0
+                with trio.move_on_after(self.write_timeout) as stall:
+                    if data:
+                        taken = await self.wire.send(data)
+                    else:
+                        await self.wire.flush()
+                        await trio.lowlevel.checkpoint()
+                if stall.cancelled_caught:
+                    self._stall()
+                    return
+                self._note_sent(data, taken)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._break()
+        except Exception as error:  # noqa: BLE001 - the boundary of a connection
+            endpoint.fault(error)
+            self.close(CloseCode.INTERNAL_ERROR, "internal error")
+        finally:
+            self._is_draining = False
+            self._released.unpark_all()
+
+    def _stall(self) -> None:
+        """Give up on a peer that takes nothing: nothing can be told to it either."""
+        if self.ending is None:
+            self.ending = Ending(False, CloseCode.SLOW_CONSUMER, "it took nothing for too long")
+        self._break()
+
+    # The end
+
+    def ping(self) -> None:
+        """Send a WebSocket ping; any frame of the peer will do as the answer."""
+        self.endpoint.outbox.notify(encode_frame(Opcode.PING, b""))
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        """Begin to close (`Carrier.close`): a Close behind what is queued, and nothing is read any more."""
+        if self.ending is not None:
+            return
+        self.ending = Ending(False, code, reason)
+        outbox = self.endpoint.outbox
+        outbox.notify(encode_close_frame(code, reason))
+        outbox.seal()
+        self._stop_reading()
+
+    def _break(self) -> None:
+        """Note that the wire is of no more use."""
+        if self.ending is None:
+            self.ending = Ending(True, CloseCode.ABNORMAL, "the connection was cut")
+        self._is_broken = True
+        self._stop_reading()
+
+    def _stop_reading(self) -> None:
+        if self._listening is not None:
+            self._listening.cancel()
+        self._released.unpark_all()
+
+    async def goodbye(self) -> None:
+        """Flush, hear the peer's Close, see its end, and close the wire.
+
+        The caller bounds the time and sees to it that trio-websocket reads no
+        more. The wire is closed even if this is cancelled.
+        """
+        try:
+            self.endpoint.outbox.seal()
+            self.flush()
+            while self._is_draining:
+                await self._released.park()
+            if not self._is_broken:
+                if not self._heard_close:
+                    await self._discard_until_close()
+                await self.wire.send_eof()
+                await self._discard_until_end()
+        except (trio.BrokenResourceError, FrameError):
+            pass  # it has gone first, or is not worth waiting for
+        finally:
+            await self.wire.aclose()
+
+    async def _discard_until_close(self) -> None:
+        budget = _DISCARDED
+        while budget > 0:
+            frame = self.reader.next_frame()
+            if frame is None:
+                data = await self.wire.receive(_READ)
+                if not data:
+                    return
+                budget -= len(data)
+                self.reader.feed(data)
+            elif frame.opcode == Opcode.CLOSE:
+                return
+
+    async def _discard_until_end(self) -> None:
+        budget = _DISCARDED
+        while budget > 0 and (data := await self.wire.receive(_READ)):
+            budget -= len(data)
+
+
+def _parse_close(payload: bytes) -> tuple[int, str]:
+    """Return the code and reason of a Close that passed the guard."""
+    if not payload:
+        return CloseCode.NO_STATUS, ""
+    return int.from_bytes(payload[:2], "big"), payload[2:].decode()

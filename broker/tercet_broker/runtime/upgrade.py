@@ -1,0 +1,179 @@
+"""The HTTP request that becomes a WebSocket, or does not: read, checked and answered here.
+
+trio-websocket never sees what a stranger wrote. A request that passes is
+rebuilt from its checked parts, so that nothing unexpected is left in it;
+every other one gets the HTTP status that says what is wrong.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+
+import h11
+from attrs import frozen
+
+from tercet_protocol import SUBPROTOCOL
+
+from .wire import Wire
+
+MAX_HEAD = 16 * 1024  # bytes; nginx and Apache allow 8 KiB a line and more in all
+_CHUNK = 4 * 1024
+_KEY_BYTES = 16  # RFC 6455, 4.1
+_VERSION = "13"
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_HEALTH = "/health"
+
+
+@frozen
+class Upgrade:
+    """A request to become a WebSocket that passed every check.
+
+    Attributes:
+        key: the `Sec-WebSocket-Key`.
+        subprotocol: the one that was agreed on; None if the client offered none.
+        trailing: bytes that came behind the head: the first frames, perhaps.
+    """
+
+    key: str
+    subprotocol: str | None
+    trailing: bytes
+
+    def canonical_request(self) -> bytes:
+        """Return the request as trio-websocket shall see it, built from nothing but what was checked."""
+        lines = [
+            "GET / HTTP/1.1",
+            "Host: tercet",
+            "Upgrade: websocket",
+            "Connection: Upgrade",
+            f"Sec-WebSocket-Key: {self.key}",
+            f"Sec-WebSocket-Version: {_VERSION}",
+        ]
+        if self.subprotocol is not None:
+            lines.append(f"Sec-WebSocket-Protocol: {self.subprotocol}")
+        return "\r\n".join([*lines, "", ""]).encode("ascii")
+
+
+class Refusal(Exception):  # noqa: N818 - it is an answer, and no error of anyone where it is 200
+    """The request does not become a WebSocket; `response` is what it gets instead.
+
+    Attributes:
+        status: the HTTP status.
+        reason: one sentence for a person; the body of the response.
+        headers: further response headers.
+    """
+
+    def __init__(self, status: int, reason: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        super().__init__(status, reason)
+        self.status = status
+        self.reason = reason
+        self.headers = headers
+
+    def response(self) -> bytes:
+        """Return the whole HTTP response; the connection closes after it."""
+        body = (self.reason + "\n").encode()
+        connection = h11.Connection(h11.SERVER)
+        headers = [
+            ("Content-Type", "text/plain; charset=utf-8"),
+            ("Content-Length", str(len(body))),
+            ("Connection", "close"),
+            ("Cache-Control", "no-store"),
+            *self.headers,
+        ]
+        head = connection.send(h11.Response(status_code=self.status, headers=headers))
+        return (head or b"") + body
+
+
+class GoneError(Exception):
+    """Theirs: the peer went away before it had asked for anything."""
+
+
+async def read_upgrade(wire: Wire, path: str, *, is_draining: bool) -> Upgrade:
+    """Read a request head from a new connection.
+
+    The caller bounds the time. When cancelled, the connection is of no more use.
+
+    Raises:
+        Refusal: the request gets an HTTP response and no WebSocket.
+        GoneError: the peer sent nothing whole and closed.
+        trio.BrokenResourceError: the peer is gone.
+    """
+    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
+    while True:
+        try:
+            event = connection.next_event()
+        except h11.RemoteProtocolError as error:
+            raise Refusal(error.error_status_hint, f"not a valid HTTP request: {_printable(str(error))}") from error
+        if event is h11.NEED_DATA:
+            data = await wire.receive(_CHUNK)
+            if not data:
+                raise GoneError
+            connection.receive_data(data)
+        elif isinstance(event, h11.Request):
+            break
+        else:
+            raise Refusal(400, "not a valid HTTP request")
+    subprotocol, key = _check(event, path, is_draining=is_draining)
+    # What follows the head of a GET without a body is for the other protocol.
+    connection.next_event()
+    trailing, _ = connection.trailing_data
+    return Upgrade(key, subprotocol, trailing)
+
+
+def _check(request: h11.Request, path: str, *, is_draining: bool) -> tuple[str | None, str]:
+    """Return the agreed subprotocol and the key of a request, or raise the refusal it gets."""
+    headers: dict[str, list[str]] = {}
+    for name, value in request.headers:
+        headers.setdefault(name.decode("ascii"), []).append(value.decode("latin-1"))
+    target = request.target.decode("latin-1").partition("?")[0]
+    busy = Refusal(503, "the broker is about to stop", (("Retry-After", "5"),))
+    wants_websocket = "websocket" in _tokens(headers, "upgrade")
+    if target == _HEALTH and not wants_websocket:
+        if request.method not in {b"GET", b"HEAD"}:
+            raise Refusal(405, "only GET is served here", (("Allow", "GET"),))
+        raise busy if is_draining else Refusal(200, "ok")
+    if target != path:
+        raise Refusal(404, f"nothing is served at this path; the broker is at {path}")
+    if request.method != b"GET" or not wants_websocket or "upgrade" not in _tokens(headers, "connection"):
+        raise Refusal(426, "this is a WebSocket endpoint; connect with a WebSocket client", (("Upgrade", "websocket"),))
+    if request.http_version != b"1.1":
+        raise Refusal(400, "a WebSocket handshake needs HTTP/1.1")
+    if headers.get("content-length", ["0"]) != ["0"] or "transfer-encoding" in headers:
+        raise Refusal(400, "a WebSocket handshake has no body")
+    if headers.get("sec-websocket-version", []) != [_VERSION]:
+        raise Refusal(426, "only WebSocket version 13 is spoken here", (("Sec-WebSocket-Version", _VERSION),))
+    if is_draining:
+        raise busy
+    return _agree_on_subprotocol(headers), _check_key(headers.get("sec-websocket-key", []))
+
+
+def _check_key(values: list[str]) -> str:
+    try:
+        (key,) = values
+        is_right = len(base64.b64decode(key.encode("ascii"), validate=True)) == _KEY_BYTES
+    except (ValueError, binascii.Error):
+        is_right = False
+    if not is_right:
+        raise Refusal(400, "Sec-WebSocket-Key must be 16 bytes in base64, given once")
+    return key
+
+
+def _agree_on_subprotocol(headers: dict[str, list[str]]) -> str | None:
+    if "sec-websocket-protocol" not in headers:
+        return None
+    offered = [name.strip() for value in headers["sec-websocket-protocol"] for name in value.split(",")]
+    if not all(_TOKEN.fullmatch(name) for name in offered):
+        raise Refusal(400, "Sec-WebSocket-Protocol must be a list of names")
+    if SUBPROTOCOL not in offered:
+        raise Refusal(400, f"none of the offered subprotocols is known; known is {SUBPROTOCOL}")
+    return SUBPROTOCOL
+
+
+def _tokens(headers: dict[str, list[str]], name: str) -> set[str]:
+    """Return the comma-separated tokens of a header, in lower case."""
+    return {token.strip().lower() for value in headers.get(name, []) for token in value.split(",")}
+
+
+def _printable(text: str) -> str:
+    return text.encode("ascii", "backslashreplace").decode("ascii")

@@ -1,0 +1,255 @@
+"""A wire: what a link stands on. Bytes in, bytes out, and no opinion about them.
+
+There are two. A `SocketWire` owns a non-blocking socket, plain or TLS, and
+can be written to from synchronous code. A `StreamWire` makes do with any Trio
+stream: it takes nothing at once, and whoever drains the outbox waits for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+from abc import ABC, abstractmethod
+
+import trio
+from attrs import define, field
+
+# What OpenSSL encrypts in one go (RFC 8446, 5.1): once it has begun with a
+# piece, it wants that very piece again until the socket has taken it.
+_TLS_RECORD = 16 * 1024
+
+
+class Wire(ABC):
+    """Both directions of one connection, to be closed by `aclose`.
+
+    Every method raises `trio.BrokenResourceError` once the peer is gone and
+    `trio.ClosedResourceError` after `aclose`.
+    """
+
+    #: Who is at the other end, for the logs; never parsed.
+    peer: str
+
+    @abstractmethod
+    async def handshake(self) -> None:
+        """Do what comes before the first byte: the TLS handshake, or nothing."""
+
+    @abstractmethod
+    def try_send(self, data: bytes) -> int:
+        """Send what can be sent without waiting; return how many bytes were taken, maybe 0."""
+
+    @abstractmethod
+    async def send(self, data: bytes) -> int:
+        """Send some of `data`, waiting until the wire takes any; return how many bytes were taken.
+
+        When cancelled, nothing that is not counted was sent by a socket. A
+        stream may have sent a part: then the wire is broken.
+        """
+
+    @property
+    @abstractmethod
+    def is_flushed(self) -> bool:
+        """Whether all that was taken has left this process."""
+
+    @abstractmethod
+    async def flush(self) -> None:
+        """Wait until it has."""
+
+    @abstractmethod
+    async def receive(self, limit: int) -> bytes:
+        """Return the next bytes, `limit` at most; b"" is the end. Always a checkpoint."""
+
+    @abstractmethod
+    async def send_eof(self) -> None:
+        """Tell the peer that nothing more will come, where the wire can tell that."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Close it, without ceremony. Idempotent; done even when cancelled."""
+
+
+@define(eq=False)
+class SocketWire(Wire):
+    """A non-blocking stream socket, plain or (an `ssl.SSLSocket`) encrypted.
+
+    Both kinds are driven alike: try, and where the kernel or OpenSSL says
+    "not now", wait until the socket is readable or writable and try again.
+    """
+
+    sock: socket.socket = field(repr=False)
+    peer: str
+    _unsent: bytes = field(default=b"", repr=False)  # the record that OpenSSL has begun with
+    _wants_read: bool = False  # whether OpenSSL must read before it can write on
+    _closed: bool = False
+
+    async def handshake(self) -> None:
+        """Shake hands if the socket is an `ssl.SSLSocket`."""
+        if not isinstance(self.sock, ssl.SSLSocket):
+            return
+        while True:
+            try:
+                self.sock.do_handshake()
+            except ssl.SSLWantReadError:
+                await trio.lowlevel.wait_readable(self.sock)
+            except ssl.SSLWantWriteError:
+                await trio.lowlevel.wait_writable(self.sock)
+            except (OSError, ValueError) as error:
+                raise trio.BrokenResourceError(f"TLS handshake failed: {error}") from error
+            else:
+                return
+
+    def try_send(self, data: bytes) -> int:
+        """Write until all is written or the socket is full."""
+        if self._closed:
+            raise trio.ClosedResourceError("the connection is closed")
+        try:
+            if not isinstance(self.sock, ssl.SSLSocket):
+                return self.sock.send(data)
+            return self._try_send_encrypted(self.sock, data)
+        except BlockingIOError:
+            return 0
+        except (OSError, ValueError) as error:
+            raise trio.BrokenResourceError(f"the peer is gone: {error}") from error
+
+    def _try_send_encrypted(self, sock: ssl.SSLSocket, data: bytes) -> int:
+        """Write record by record.
+
+        A record that OpenSSL has begun with is kept here and counts as taken.
+        """
+        taken = 0
+        view = memoryview(data)
+        while True:
+            record = self._unsent or bytes(view[taken : taken + _TLS_RECORD])
+            if not record:
+                return taken
+            if not self._unsent:
+                self._unsent = record
+                taken += len(record)
+            try:
+                written = sock.send(record)
+            except ssl.SSLWantWriteError:
+                self._wants_read = False
+                return taken
+            except ssl.SSLWantReadError:
+                self._wants_read = True
+                return taken
+            self._unsent = record[written:]
+
+    async def send(self, data: bytes) -> int:
+        """Wait for room, then write."""
+        while True:
+            await self._wait_for_room()
+            taken = self.try_send(data)
+            if taken:
+                return taken
+
+    async def _wait_for_room(self) -> None:
+        if self._closed:
+            raise trio.ClosedResourceError("the connection is closed")
+        if self._wants_read:
+            self._wants_read = False
+            await trio.lowlevel.wait_readable(self.sock)
+        else:
+            await trio.lowlevel.wait_writable(self.sock)
+
+    @property
+    def is_flushed(self) -> bool:
+        """Whether OpenSSL has nothing left in its hands."""
+        return not self._unsent
+
+    async def flush(self) -> None:
+        """Let OpenSSL finish its record."""
+        while self._unsent:
+            await self._wait_for_room()
+            self.try_send(b"")
+
+    async def receive(self, limit: int) -> bytes:
+        """Read what is there, or wait for it."""
+        waited = False
+        while True:
+            if self._closed:
+                raise trio.ClosedResourceError("the connection is closed")
+            try:
+                data = self.sock.recv(limit)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                await trio.lowlevel.wait_readable(self.sock)
+            except ssl.SSLWantWriteError:
+                await trio.lowlevel.wait_writable(self.sock)
+            except (OSError, ValueError) as error:
+                raise trio.BrokenResourceError(f"the peer is gone: {error}") from error
+            else:
+                if not waited:
+                    # A peer whose bytes are always there already must not keep others from their turn.
+                    await trio.lowlevel.checkpoint()
+                return data
+            waited = True
+
+    async def send_eof(self) -> None:
+        """Half-close the TCP connection.
+
+        TLS says nothing more itself: a close_notify can only be sent through
+        `SSLSocket.unwrap`, which waits for the peer's. The WebSocket Close
+        has told it the same.
+        """
+        await trio.lowlevel.checkpoint()
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self.sock, socket.SHUT_WR)
+
+    async def aclose(self) -> None:
+        """Close the socket."""
+        if not self._closed:
+            self._closed = True
+            trio.lowlevel.notify_closing(self.sock)
+            self.sock.close()
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+
+@define(eq=False)
+class StreamWire(Wire):
+    """Any Trio stream: memory, a simulated network."""
+
+    stream: trio.abc.Stream = field(repr=False)
+    peer: str = "stream"
+    _is_broken: bool = False
+
+    async def handshake(self) -> None:
+        """Nothing: a stream that needs one does it by itself."""
+        await trio.lowlevel.checkpoint()
+
+    def try_send(self, data: bytes) -> int:  # noqa: ARG002 - a stream takes nothing at once
+        """Take nothing."""
+        return 0
+
+    async def send(self, data: bytes) -> int:
+        """Send all of `data`."""
+        if self._is_broken:
+            raise trio.BrokenResourceError("a send was cancelled half way")
+        self._is_broken = True
+        await self.stream.send_all(data)
+        self._is_broken = False
+        return len(data)
+
+    @property
+    def is_flushed(self) -> bool:
+        """Always: what it has taken it has sent."""
+        return True
+
+    async def flush(self) -> None:
+        """Nothing."""
+        await trio.lowlevel.checkpoint()
+
+    async def receive(self, limit: int) -> bytes:
+        """Pass on what the stream gives."""
+        return bytes(await self.stream.receive_some(limit))
+
+    async def send_eof(self) -> None:
+        """Half-close the stream if it can."""
+        if isinstance(self.stream, trio.abc.HalfCloseableStream):
+            await self.stream.send_eof()
+        else:
+            await trio.lowlevel.checkpoint()
+
+    async def aclose(self) -> None:
+        """Close it without waiting for the peer."""
+        self._is_broken = True
+        await trio.aclose_forcefully(self.stream)
