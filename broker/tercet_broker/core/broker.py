@@ -20,7 +20,7 @@ from .errors import RefusedError
 from .keys import KeyMemory
 from .matching import FilterIndex
 from .moment import Entropy
-from .namespace import Namespace, NamespaceStatistics
+from .namespace import FULL_RETRY, Namespace, NamespaceStatistics
 from .session import Carrier, Session, SessionStatistics
 from .settings import BrokerSettings, NamespaceSettings
 
@@ -124,6 +124,7 @@ class Broker:
             raise RefusedError(
                 ErrorCode.UNAVAILABLE,
                 f"there are {self._unnamed} namespaces already; use one of those, or have {name!r} configured",
+                retry_after=FULL_RETRY,
             )
         self._unnamed += 1
         return self._make_namespace(name, settings)

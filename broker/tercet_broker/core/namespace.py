@@ -30,6 +30,7 @@ from .settings import HANDOVER_BYTES, HANDOVER_MESSAGES, HistorySettings, Namesp
 from .topic import Topic
 
 _HANDOVER = HistorySettings(messages=HANDOVER_MESSAGES, bytes=HANDOVER_BYTES)
+FULL_RETRY = 60.0  # seconds to wait where something is full that only its users can empty
 _FORGET = b"null"  # the data that forgets a retained value
 
 
@@ -137,6 +138,7 @@ class Namespace:
             raise RefusedError(
                 ErrorCode.UNAVAILABLE,
                 f"namespace {self.name!r} keeps {len(self.retained)} retained values already; forget one first",
+                retry_after=FULL_RETRY,
             )
 
     def commit(self, draft: Draft, moment: Moment) -> Record:
