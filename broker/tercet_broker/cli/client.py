@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import trio
 
 import tercet
 
+from ..printable import printable
 from .exits import Failure, InputFailure, first_of
 
 
@@ -30,6 +33,36 @@ def ssl_context(ca: Path | None) -> ssl.SSLContext | None:
         raise InputFailure(f"--ca: '{ca}' cannot be read: {reason}") from error
 
 
+@asynccontextmanager
+async def connect(url: str, ca: Path | None) -> AsyncIterator[tercet.Client]:
+    """Connect as `--url` and `--ca` say.
+
+    Raises:
+        InputFailure: one of them is wrong.
+        tercet.CannotConnectError: there is no broker, or it does not want us.
+    """
+    async with AsyncExitStack() as stack:
+        try:
+            connected = await stack.enter_async_context(tercet.connect(url, name="tercet", ssl_context=ssl_context(ca)))
+        except ValueError as error:
+            raise InputFailure(f"--url: {error}") from error
+        yield connected
+
+
+class _Line(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return f"tercet: {printable(record.getMessage())}"
+
+
+def _show_log() -> None:
+    """Show on standard error what the client says: that a connection was lost, when it tries again."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Line())
+    logger = logging.getLogger("tercet")
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.INFO)
+
+
 def run(command: Callable[[], Awaitable[None]]) -> None:
     """Run an async command to its end.
 
@@ -38,6 +71,7 @@ def run(command: Callable[[], Awaitable[None]]) -> None:
         BrokenPipeError: nobody reads our output any more.
         KeyboardInterrupt: Ctrl-C.
     """
+    _show_log()
     try:
         trio.run(command)
     except* KeyboardInterrupt:
@@ -46,4 +80,4 @@ def run(command: Callable[[], Awaitable[None]]) -> None:
         raise first_of(group) from None
     except* (tercet.TercetError, OSError) as group:
         error = first_of(group)
-        raise Failure(str(error) or type(error).__name__) from group
+        raise Failure(printable(str(error) or type(error).__name__)) from group

@@ -50,13 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except SystemExit as error:
-        # Click's own answer to a closed pipe; nothing else here ends in sys.exit().
-        if not isinstance(error.__context__, BrokenPipeError):
-            raise
-        _forget_output()
-        return ExitCode.FINE
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):
+        # SystemExit is click's own answer to a closed pipe. Outside its
+        # standalone mode it has no other use for it, and nor have the commands.
         _forget_output()
         return ExitCode.FINE
     return result if isinstance(result, int) else ExitCode.FINE

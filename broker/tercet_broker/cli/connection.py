@@ -22,8 +22,7 @@ def connection_options(command: Decorated) -> Decorated:
         default=DEFAULT_URL,
         show_default=True,
         show_envvar=True,
-        callback=_check_url,
-        help="Where the broker is, ws:// or wss://.",
+        help="Where the broker is: ws://HOST:PORT, wss://HOST:PORT or ws+unix:///PATH.",
     )
     ca = click.option(
         "--ca",
@@ -32,10 +31,3 @@ def connection_options(command: Decorated) -> Decorated:
         help="With wss://, trust the certificate authority in this PEM file, and no other.",
     )
     return url(ca(command))
-
-
-def _check_url(_: click.Context, __: click.Parameter, url: str) -> str:
-    scheme, separator, rest = url.partition("://")
-    if not separator or scheme.lower() not in {"ws", "wss"} or not rest.strip("/"):
-        raise click.BadParameter(f"{url!r} is no address of a broker: write {DEFAULT_URL} or wss://HOST:PORT")
-    return url

@@ -63,9 +63,10 @@ def publish(  # noqa: PLR0913 - the options of the command
         return
     try:
         value = publishing.text_value(data) if text else publishing.json_value(data)
+    except UnicodeEncodeError as error:
+        raise click.BadParameter("it is not UTF-8", param_hint="DATA") from error
     except ValueError as error:
-        hint = "" if text else _quoting(topic, data)
-        raise click.BadParameter(f"{error}{hint}", param_hint="DATA") from error
+        raise click.BadParameter(f"{error}{_quoting(topic, data)}", param_hint="DATA") from error
     publishing.publish_one(where, value)
 
 

@@ -17,8 +17,9 @@ from attrs import define, field, frozen
 import tercet
 import tercet_protocol
 
+from ..printable import printable
 from . import client
-from .exits import InputFailure
+from .exits import Failure, InputFailure
 from .progress import Advance, progress_of
 
 STDIN = 0
@@ -51,31 +52,26 @@ class Target:
 
     def connect(self) -> AbstractAsyncContextManager[tercet.Client]:
         """Connect to the broker."""
-        return tercet.connect(self.url, ssl_context=client.ssl_context(self.ca))
+        return client.connect(self.url, self.ca)
 
 
 def text_value(text: str) -> tercet.Raw:
     """Return a text as a JSON string.
 
     Raises:
-        ValueError: it is no Unicode (a shell passed bytes that are not UTF-8).
+        UnicodeEncodeError: it is no Unicode (a shell passed bytes that are not UTF-8).
     """
-    try:
-        return tercet.Raw(msgspec.json.encode(text))
-    except UnicodeEncodeError as error:
-        raise ValueError("the text is not UTF-8") from error
+    return tercet.Raw(msgspec.json.encode(text))
 
 
 def json_value(data: str | bytes) -> tercet.Raw:
     """Return JSON text as data that is sent byte for byte.
 
     Raises:
+        UnicodeEncodeError: as for `text_value`.
         ValueError: it is not one JSON value.
     """
-    try:
-        return tercet.Raw(bytes(tercet_protocol.check_json(data)))
-    except UnicodeEncodeError as error:
-        raise ValueError("not a JSON value: it is not UTF-8") from error
+    return tercet_protocol.check_json(data.encode() if isinstance(data, str) else data)
 
 
 def publish_one(target: Target, value: tercet.Raw) -> None:
@@ -124,22 +120,26 @@ async def publish_lines(
 
     Raises:
         InputFailure: a line is not what it should be; all before it are published.
-        tercet.TercetError: the broker refused one.
+        Failure: the broker refused one, or is gone; it says how many are published.
     """
     convert = _json_line if as_json else _text_line
     lines = LineSplitter()
     failure: InputFailure | None = None
-    async with connected.pipeline(window=WINDOW) as out:
-        try:
-            while chunk := await read():
-                for line in lines.feed(chunk):
+    out = connected.pipeline(window=WINDOW)
+    try:
+        async with out:
+            try:
+                while chunk := await read():
+                    for line in lines.feed(chunk):
+                        await out.publish(target.topic, convert(line, lines.count), retain=target.retain)
+                        advance(1, len(line) + 1)
+                for line in lines.finish():
                     await out.publish(target.topic, convert(line, lines.count), retain=target.retain)
-                    advance(1, len(line) + 1)
-            for line in lines.finish():
-                await out.publish(target.topic, convert(line, lines.count), retain=target.retain)
-                advance(1, len(line))
-        except InputFailure as error:
-            failure = error  # the pipeline ends in peace: what it has taken is published
+                    advance(1, len(line))
+            except InputFailure as error:
+                failure = error  # the pipeline ends in peace: what it has taken is published
+    except tercet.TercetError as error:
+        raise Failure(printable(f"{error} ({out.published} lines are published)")) from error
     if failure is not None:
         raise failure
 

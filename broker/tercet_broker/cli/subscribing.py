@@ -42,10 +42,9 @@ def print_messages(source: Source, form: Literal["text", "json", "raw"], count: 
     """Print what comes until `count` messages are printed, or for ever."""
 
     async def command() -> None:
-        context = client.ssl_context(source.ca)
         async with (
             open_output(STDOUT) as output,
-            tercet.connect(source.url, ssl_context=context) as connected,
+            client.connect(source.url, source.ca) as connected,
             connected.subscribe(source.filter, last=source.last, since=source.since) as subscription,
         ):
             await copy(subscription.events(), output, form, count)
