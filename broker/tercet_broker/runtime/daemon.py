@@ -65,6 +65,7 @@ class Daemon:
     _established: dict[Connection, None] = field(factory=dict, init=False, repr=False)  # an ordered set
     _drain_begun: trio.Event = field(factory=trio.Event, init=False, repr=False)
     _all_gone: trio.Event = field(factory=trio.Event, init=False, repr=False)
+    _stopped: trio.Event = field(factory=trio.Event, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         """Make the broker."""
@@ -106,6 +107,7 @@ class Daemon:
                 await self._drain_connections()
                 connections.cancel_scope.cancel()
             daemon.cancel_scope.cancel()
+        self._stopped.set()
         log.info("stopped")
 
     def _services(self) -> Services:
@@ -169,6 +171,11 @@ class Daemon:
             self._all_gone.set()
         self._drain_begun.set()
 
+    async def stop(self) -> None:
+        """Drain, and wait until `run` is about to return. Cancelling it does not undo the drain."""
+        self.drain()
+        await self._stopped.wait()
+
     async def _drain_connections(self) -> None:
         """Wait until all are gone, or had the time for it."""
         timeouts = self.settings.timeouts
@@ -184,8 +191,8 @@ class Daemon:
 async def open_daemon(daemon: Daemon) -> AsyncIterator[tuple[str, ...]]:
     """Run a daemon beside a block of code, which gets its URLs.
 
-    Leaving the block stops the daemon at once. If the daemon fails, the block
-    is cancelled.
+    Leaving the block cuts whoever is still connected; await `Daemon.stop` in
+    it to say goodbye first. If the daemon fails, the block is cancelled.
     """
     async with trio.open_nursery() as nursery:
         yield await nursery.start(daemon.run)

@@ -225,6 +225,10 @@ def _unlink_socket(path: str) -> None:
 
 
 async def accept_forever(listener: Listener, serve: Callable[[Wire], None]) -> None:
-    """Hand every connection to `serve`, until cancelled."""
+    """Hand every connection to `serve`, until cancelled or until the listener is closed."""
     while True:
-        serve(await listener.accept())
+        try:
+            wire = await listener.accept()
+        except trio.ClosedResourceError:
+            return
+        serve(wire)
