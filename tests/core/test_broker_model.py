@@ -1,0 +1,585 @@
+"""The whole broker against a naive model: what everyone must get, said without logs, cursors or indexes.
+
+The machine publishes, subscribes, drains in odd pieces, waits and hangs up.
+What a client was told (its events, in order) is all that is judged; the
+model keeps every message for ever and knows what a log of that size would
+still hold.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, field
+from hypothesis import Phase
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+
+from tercet_broker.core import HistorySettings, NamespaceSettings
+from tercet_protocol import parse_filter
+
+if TYPE_CHECKING:
+    from tests.core.conftest import Peer, World
+
+NAMESPACES = {
+    "kept": NamespaceSettings(history=HistorySettings(messages=6)),
+    "tails": NamespaceSettings(history=HistorySettings(messages=5, bytes=700, per_topic=2)),
+    "brief": NamespaceSettings(history=HistorySettings(messages=50, seconds=10.0)),
+    "tiny": NamespaceSettings(history=HistorySettings(messages=1)),
+    "plain": NamespaceSettings(history=HistorySettings(messages=8), retained=False),
+    "bare": NamespaceSettings(),
+}
+HANDOVER = HistorySettings(messages=256, bytes=1 << 20)
+STEPS = 50
+TOPICS = [name + rest for name in NAMESPACES for rest in ("", "/a", "/b", "/a/c", "/ü")]
+INSIDE = [name + rest for name in NAMESPACES for rest in ("", "/a", "/+", "/#", "/a/#", "/+/c", "/none")]
+SPANNING = ["#", "+/a", "+/#", "+"]
+# As they are written: digits, order and inner white space have to survive.
+DATA = ["null", "0", "1.500", '{"b": 1,"a":2}', '"ü\\u00fc"', '"' + "x" * 150 + '"', "1e400", "[ ]"]
+
+
+@define(eq=False, repr=False)
+class Published:
+    """A message as the model remembers it."""
+
+    namespace: str
+    topic: str
+    seq: int
+    time: int
+    at: float
+    data: bytes
+    muted: Peer | None
+    retain: bool
+
+    def live(self) -> bytes:
+        return b'{"op":"message","topic":%b,"seq":%d,"time":%d,"data":%b}' % (
+            json.dumps(self.topic, ensure_ascii=False).encode(),
+            self.seq,
+            self.time,
+            self.data,
+        )
+
+    def replayed(self, sub: int, *, retained: bool) -> bytes:
+        return self.live()[:-1] + b',"sub":%d' % sub + (b',"retained":true' if retained else b"") + b"}"
+
+    def frame_size(self) -> int:
+        size = len(self.live())
+        return size + (2 if size < 126 else 4)
+
+
+@define(eq=False)
+class Shelf:
+    """All messages of a namespace, and which of them a log of its size still has."""
+
+    name: str
+    bounds: HistorySettings
+    has_history: bool
+    messages: list[Published] = field(factory=list)
+    first: int = 1  # of the unbroken run
+    values: dict[str, Published] = field(factory=dict)  # {topic: its retained value}
+
+    @property
+    def head(self) -> int:
+        return len(self.messages)
+
+    def publish(self, message: Published) -> None:
+        self.messages.append(message)
+        bounds = self.bounds
+        while self.head + 1 - self.first > bounds.messages or (
+            self.head > self.first and sum(m.frame_size() for m in self.messages[self.first - 1 :]) > bounds.bytes
+        ):
+            self.first += 1
+        if message.retain:
+            self.values.pop(message.topic, None)
+            if message.data != b"null":
+                self.values[message.topic] = message
+
+    def expire(self, now: float) -> None:
+        seconds = self.bounds.seconds
+        while seconds and self.first <= self.head and self.messages[self.first - 1].at <= now - seconds:
+            self.first += 1
+
+    def kept(self, filter_: str) -> list[Published]:
+        """Return what matches and is kept: the run, and the newest few of each topic."""
+        parsed = parse_filter(filter_)
+        found = []
+        newer: dict[str, int] = {}
+        for message in reversed(self.messages):
+            count = newer[message.topic] = newer.get(message.topic, 0) + 1
+            if parsed.matches(message.topic) and (message.seq >= self.first or count <= self.bounds.per_topic):
+                found.append(message)
+        return found[::-1]
+
+
+@define(eq=False, repr=False)
+class Expected:
+    """A subscription: what it was promised, and what its client has been told.
+
+    Attributes:
+        after: what matches above this seq of its namespace it gets, in the replay or live.
+        older: what the replay holds of the log at or below `after`.
+        values: the retained values at or below `after` that were there when it began.
+        starts: {namespace: live above this seq}, as its client knows.
+        ends: {namespace: the head when it was unsubscribed}
+    """
+
+    id: int
+    filter: str
+    namespace: str | None
+    after: dict[str, int]
+    older: list[Published]
+    values: list[Published]
+    subscribed: dict[str, Any]
+    starts: dict[str, int] | None = None
+    ends: dict[str, int] | None = None
+    replayed: list[int] = field(factory=list)
+    gaps: list[tuple[int, int]] = field(factory=list)
+    told: int = 0
+    is_gap_due: dict[str, Any] | None = None
+
+    def wants(self, message: Published, peer: Peer) -> bool:
+        return message.muted is not peer and parse_filter(self.filter).matches(message.topic)
+
+    def is_live_for(self, message: Published) -> bool:
+        return (
+            self.starts is not None
+            and message.namespace in self.starts
+            and self.starts[message.namespace] < message.seq
+            and (self.ends is None or message.seq <= self.ends[message.namespace])
+        )
+
+
+@define(eq=False, repr=False)
+class Client:
+    """What one peer's client has been told, and was promised."""
+
+    peer: Peer
+    subscriptions: dict[int, Expected] = field(factory=dict)  # named, and not ended as far as it knows
+    ended: list[Expected] = field(factory=list)
+    waiting: dict[int, Expected] = field(factory=dict)  # {id: whose `subscribed` has not arrived}
+    leaving: dict[int, Expected] = field(factory=dict)  # {id of the unsubscribe: whose}
+    due: deque[dict[str, Any]] = field(factory=deque)  # the replies that have not arrived, in order
+    live: dict[str, list[int]] = field(factory=dict)  # {namespace: seqs that arrived}
+    asked: int = 0
+
+    @property
+    def everything(self) -> list[Expected]:
+        return [*self.subscriptions.values(), *self.ended]
+
+
+def in_gap(gaps: Iterable[tuple[int, int]], seq: int) -> bool:
+    return any(after < seq <= through for after, through in gaps)
+
+
+class BrokerMachine(RuleBasedStateMachine):
+    make_world: Callable[..., World]
+
+    @initialize(
+        messages=st.sampled_from([1, 3, 8, 40]),
+        size=st.sampled_from([1200, 4000]),
+    )
+    def begin(self, messages: int, size: int) -> None:
+        self.world = type(self).make_world(
+            namespaces=NAMESPACES, message_bytes=500, outbox_messages=messages, outbox_bytes=size, history_messages=4
+        )
+        self.shelves = {
+            name: Shelf(name, settings.history or HANDOVER, settings.history is not None)
+            for name, settings in NAMESPACES.items()
+        }
+        self.epoch = self.world.broker.epoch
+        self.clients: list[Client] = []
+        self.gone: list[Client] = []
+        self.keys: dict[str, tuple[str, str, int, float]] = {}
+        self.connect()
+
+    # What happens
+
+    @precondition(lambda self: len(self.clients) < 4)
+    @rule()
+    def connect(self) -> None:
+        self.clients.append(Client(self.world.join()))
+
+    def pick(self, data: st.DataObject) -> Client:
+        if not self.clients:
+            self.connect()
+        return data.draw(st.sampled_from(self.clients), label="client")
+
+    @rule(
+        data=st.data(),
+        topic=st.sampled_from(TOPICS),
+        text=st.sampled_from(DATA),
+        retain=st.booleans(),
+        echo=st.booleans(),
+        ask=st.booleans(),
+        key=st.none() | st.sampled_from(["key-0123456789ab", "key-cdef01234567"]),
+    )
+    def publish(
+        self, data: st.DataObject, topic: str, text: str, retain: bool, echo: bool, ask: bool, key: str | None
+    ) -> None:
+        client = self.pick(data)
+        shelf = self.shelves[topic.split("/")[0]]
+        client.asked += 1
+        id_ = 10_000 + client.asked
+        request = f'{{"op":"publish","topic":{json.dumps(topic)},"data": {text} ,"retain":{json.dumps(retain)}'
+        request += f',"echo":{json.dumps(echo)}'
+        request += f',"id":{id_}' if ask else ""
+        request += f',"key":"{key}"' if key else ""
+        reply: dict[str, Any] = {"op": "published", "id": id_, "epoch": self.epoch}
+        known = self.keys.get(f"{shelf.name} {key}") if key else None
+        if known is not None and self.world.now < known[3]:
+            if known[:2] == (topic, text):
+                reply |= {"seq": known[2], "duplicate": True}
+            else:
+                reply = {"op": "error", "id": id_, "code": "key_reused"}
+        elif retain and not NAMESPACES[shelf.name].retained:
+            reply = {"op": "error", "id": id_, "code": "unsupported"}
+        else:
+            message = Published(
+                namespace=shelf.name,
+                topic=topic,
+                seq=shelf.head + 1,
+                time=self.world.moment.time,
+                at=self.world.now,
+                data=text.encode(),
+                muted=None if echo else client.peer,
+                retain=retain,
+            )
+            shelf.publish(message)
+            shelf.expire(self.world.now)
+            reply["seq"] = message.seq
+            if key:
+                self.keys[f"{shelf.name} {key}"] = (topic, text, message.seq, self.world.now + 300.0)
+        if ask:
+            client.due.append(reply)
+        elif reply["op"] == "error":
+            client.due.append(reply | {"id": None})
+        client.peer.send_raw(request + "}")
+        self.bury()
+
+    @rule(
+        data=st.data(),
+        filter_=st.sampled_from(INSIDE) | st.sampled_from(SPANNING),
+        start=st.sampled_from(["now", "last", "since", "since", "strange", "ahead"]),
+        back=st.integers(0, 12),
+        retained=st.sampled_from([None, True, False]),
+    )
+    def subscribe(self, data: st.DataObject, filter_: str, start: str, back: int, retained: bool | None) -> None:
+        client = self.pick(data)
+        id_ = next(n for n in range(1, 100) if n not in client.subscriptions and n not in client.waiting)
+        name = parse_filter(filter_).namespace
+        request: dict[str, Any] = {"op": "subscribe", "id": id_, "filter": filter_}
+        if name is None:
+            reply: dict[str, Any] = {"op": "subscribed", "id": id_, "live": True}
+            heads = {shelf.name: shelf.head for shelf in self.shelves.values()}
+            client.waiting[id_] = Expected(id_, filter_, None, heads, [], [], reply)
+        else:
+            if retained is not None:
+                request["retained"] = retained
+            shelf = self.shelves[name]
+            shelf.expire(self.world.now)
+            gap: dict[str, Any] | None = None
+            after, older = shelf.head, list[Published]()
+            with_values = retained is not False
+            if start == "last":
+                request["last"] = back
+                older = shelf.kept(filter_)[-back:] if shelf.has_history and back else []
+            elif start != "now":
+                seq = {"since": max(0, shelf.head - back), "strange": back, "ahead": shelf.head + 1 + back}[start]
+                epoch = "elsewhere" if start == "strange" else self.epoch
+                request["since"] = {"epoch": epoch, "seq": seq}
+                gap = self.gap_after(shelf, epoch, seq)
+                if gap is None:
+                    after, with_values = seq, False
+                else:
+                    after = shelf.head if start == "ahead" else shelf.first - 1
+                    older = [m for m in shelf.kept(filter_) if gap["after"] < m.seq <= after] if shelf.has_history else []
+            values = [m for m in shelf.values.values() if m.seq <= after] if with_values else []
+            reply = {"op": "subscribed", "id": id_, "epoch": self.epoch, "seq": shelf.head}
+            if "since" in request:
+                reply["recovered"] = gap is None
+            expected = Expected(id_, filter_, name, {name: after}, older, values, reply)
+            expected.is_gap_due = gap
+            client.waiting[id_] = expected
+        client.due.append(reply)
+        client.peer.send_raw(json.dumps(request))
+        self.bury()
+
+    def gap_after(self, shelf: Shelf, epoch: str, seq: int) -> dict[str, Any] | None:
+        gap: dict[str, Any] = {"epoch": self.epoch}
+        if epoch != self.epoch:
+            return gap | {"after": 0, "through": shelf.first - 1, "reason": "epoch"}
+        if seq > shelf.head:
+            return gap | {"after": shelf.head, "through": shelf.head, "reason": "unknown_position"}
+        if seq < shelf.first - 1:
+            return gap | {"after": seq, "through": shelf.first - 1, "reason": "expired"}
+        return None
+
+    @rule(data=st.data(), waiting=st.booleans())
+    def unsubscribe(self, data: st.DataObject, waiting: bool) -> None:
+        """End a subscription; perhaps one of which the client has not heard yet."""
+        client = self.pick(data)
+        known = [*client.subscriptions.values(), *(client.waiting.values() if waiting else ())]
+        known = [expected for expected in known if expected.ends is None]
+        if not known:
+            return
+        expected = data.draw(st.sampled_from(known), label="subscription")
+        client.asked += 1
+        id_ = 10_000 + client.asked
+        expected.ends = {shelf.name: shelf.head for shelf in self.shelves.values()}
+        client.leaving[id_] = expected
+        client.due.append({"op": "unsubscribed", "id": id_})
+        client.peer.send("unsubscribe", id=id_, sub=expected.id)
+        self.bury()
+
+    @rule(data=st.data(), count=st.integers(1, 400), advance=st.booleans())
+    def drain(self, data: st.DataObject, count: int, advance: bool) -> None:
+        """The socket takes a piece of any size."""
+        client = self.pick(data)
+        client.peer.flush(count)
+        if advance:
+            client.peer.session.advance()
+        self.hear(client)
+
+    @rule(data=st.data())
+    def advance(self, data: st.DataObject) -> None:
+        self.pick(data).peer.session.advance()
+
+    @rule(data=st.data())
+    def drain_all(self, data: st.DataObject) -> None:
+        client = self.pick(data)
+        self.hear(client, everything=True)
+
+    @rule(data=st.data())
+    def resume(self, data: st.DataObject) -> None:
+        """Whoever has heard all and reconnects at once recovers: `position` came early enough [S-022]."""
+        client = self.pick(data)
+        self.hear(client, everything=True)
+        fresh = None
+        for expected in client.subscriptions.values():
+            if expected.namespace is None or expected.starts is None or expected.ends is not None:
+                continue
+            fresh = fresh or self.world.join()
+            self.shelves[expected.namespace].expire(self.world.now)
+            since = {"epoch": self.epoch, "seq": expected.told}
+            fresh.send("subscribe", id=expected.id, filter=expected.filter, since=since)
+            reply = next(event for event in fresh.take() if event.get("id") == expected.id)
+            assert reply["recovered"] is True
+        if fresh is not None:
+            fresh.hang_up()
+
+    @rule(seconds=st.sampled_from([0.1, 1.0, 2.5, 2.5, 400.0]))
+    def wait(self, seconds: float) -> None:
+        """The sweeper comes more often than the shortest log turns over."""
+        for _ in range(max(1, int(seconds / 2.5)) if seconds < 100 else 3):
+            self.world.wait(seconds)
+            for shelf in self.shelves.values():
+                shelf.expire(self.world.now)
+
+    @rule(data=st.data(), namespace=st.sampled_from(list(NAMESPACES)), rest=st.sampled_from(["/#", "/+", "/a"]))
+    def read_history(self, data: st.DataObject, namespace: str, rest: str) -> None:
+        """Page through all of it: what is kept, once each, with a gap where something is gone [H-001] [H-002]."""
+        reader = self.world.join()
+        shelf = self.shelves[namespace]
+        since = data.draw(st.integers(0, shelf.head), label="since")
+        shelf.expire(self.world.now)
+        wanted = [m for m in shelf.kept(namespace + rest) if m.seq > since] if shelf.has_history else []
+        found: list[tuple[int, Any]] = []
+        position, more = {"epoch": self.epoch, "seq": since}, True
+        while more:
+            assert len(found) <= len(wanted)
+            reply = reader.ask("history", filter=namespace + rest, since=position)
+            if shelf.has_history:
+                gap = self.gap_after(shelf, self.epoch, position["seq"])
+                told = reply.get("gap")
+                assert gap == (told and {name: told[name] for name in gap or ()})
+            found += [(message["seq"], message["data"]) for message in reply["messages"]]
+            assert reply["head"] == {"epoch": self.epoch, "seq": shelf.head}
+            position, more = reply["next"], reply["more"]
+        assert position["seq"] == shelf.head
+        assert found == [(m.seq, json.loads(m.data)) for m in wanted]
+        reader.hang_up()
+
+    @rule(data=st.data())
+    def hang_up(self, data: st.DataObject) -> None:
+        client = self.pick(data)
+        self.hear(client)
+        client.peer.hang_up()
+        self.bury()
+
+    # What is judged
+
+    def bury(self) -> None:
+        """Hear out those whose connection ended."""
+        for client in [client for client in self.clients if client.peer.session.is_ended]:
+            code = client.peer.close_code
+            assert code in (None, 4000), client.peer.carrier.closed
+            if code is not None:
+                client.peer.flush()
+                assert not client.peer.session.is_behind
+            self.clients.remove(client)
+            self.hear(client)
+            self.gone.append(client)
+
+    def hear(self, client: Client, *, everything: bool = False) -> None:
+        """Let the client handle what has arrived, and judge it."""
+        before = len(client.peer.payloads) - len(client.peer.arrived()) if not everything else None
+        if before is None:
+            before = len(client.peer.payloads) - len(client.peer.arrived())
+            client.peer.take()
+        for payload in client.peer.payloads[before:]:
+            self.hear_one(client, json.loads(payload), payload)
+        if everything:
+            self.judge(client)
+            assert client.waiting == client.leaving == {} and not client.due
+            for expected in client.subscriptions.values():
+                assert expected.starts is not None, "a drained replay is live"
+
+    def hear_one(self, client: Client, event: dict[str, Any], payload: bytes) -> None:
+        if event["op"] in {"subscribed", "unsubscribed", "published", "error"}:
+            due = client.due.popleft()
+            assert {name: event.get(name) for name in due} == due
+            assert event.get("duplicate", False) == due.get("duplicate", False)
+        match event:
+            case {"op": "published" | "error"}:
+                pass
+            case {"op": "subscribed", "id": id_}:
+                expected = client.waiting.pop(id_)
+                assert ("recovered" in event) == ("recovered" in expected.subscribed)
+                client.subscriptions[id_] = expected
+                if event["live"]:
+                    if expected.namespace is None:
+                        expected.starts = expected.after
+                    else:
+                        expected.starts = {expected.namespace: event["seq"]}
+                        expected.told = event["seq"]
+            case {"op": "unsubscribed", "id": id_}:
+                expected = client.leaving.pop(id_)
+                del client.subscriptions[expected.id]
+                client.ended.append(expected)
+            case {"op": "gap", "sub": id_}:
+                self.hear_gap(client.subscriptions[id_], event)
+            case {"op": "live", "sub": id_, "seq": seq}:
+                expected = client.subscriptions[id_]
+                assert expected.starts is None and expected.namespace is not None and expected.is_gap_due is None
+                expected.starts = {expected.namespace: seq}
+                expected.told = seq
+                self.judge_replay(client, expected, seq)
+            case {"op": "position", "namespace": name, "epoch": self.epoch, "seq": seq}:
+                self.judge_live(client, name, seq)
+                for expected in client.subscriptions.values():
+                    if expected.namespace == name and expected.starts is not None:
+                        expected.told = max(expected.told, seq)
+            case {"op": "message", "sub": id_, "seq": seq}:
+                self.hear_replayed(client, client.subscriptions[id_], event, payload)
+            case {"op": "message", "topic": topic, "seq": seq}:
+                self.hear_live(client, self.shelves[topic.split("/")[0]], seq, payload)
+            case _:
+                raise AssertionError(event)
+
+    def hear_gap(self, expected: Expected, event: dict[str, Any]) -> None:
+        gap = (event["after"], event["through"])
+        assert event["epoch"] == self.epoch
+        assert expected.starts is None or expected.is_gap_due is not None, "gaps belong to the replay"
+        if expected.is_gap_due is not None:
+            assert expected.is_gap_due.items() <= event.items()
+            assert expected.replayed == []
+            expected.is_gap_due = None
+        else:
+            assert event["reason"] == "overflow"
+            assert all(seq <= gap[0] for seq in expected.replayed), "it stands where the loss is"
+            assert gap[0] < gap[1] < self.shelves[event_namespace(expected)].first
+            expected.gaps.append(gap)
+
+    def hear_replayed(self, client: Client, expected: Expected, event: dict[str, Any], payload: bytes) -> None:
+        seq = event["seq"]
+        assert expected.starts is None and expected.is_gap_due is None
+        assert not expected.replayed or expected.replayed[-1] < seq, "in order, each once"
+        assert not in_gap(expected.gaps, seq)
+        name = event_namespace(expected)
+        message = self.shelves[name].messages[seq - 1]
+        assert expected.wants(message, client.peer)
+        is_value = seq <= expected.after[name] and message not in expected.older
+        if is_value:
+            assert message in expected.values
+        assert payload == message.replayed(expected.id, retained=is_value)
+        expected.replayed.append(seq)
+
+    def hear_live(self, client: Client, shelf: Shelf, seq: int, payload: bytes) -> None:
+        arrived = client.live.setdefault(shelf.name, [])
+        assert not arrived or arrived[-1] < seq, "in order, each once"
+        message = shelf.messages[seq - 1]
+        assert payload == message.live()
+        # Whom it was for: a subscription that was live then. Its end may not have been heard yet.
+        assert any(item.wants(message, client.peer) and item.is_live_for(message) for item in client.everything)
+        for item in client.subscriptions.values():
+            if item.namespace == shelf.name and item.wants(message, client.peer) and item.is_live_for(message):
+                item.told = max(item.told, seq)
+        arrived.append(seq)
+        self.judge_live(client, shelf.name, seq)
+
+    def judge_replay(self, client: Client, expected: Expected, live: int) -> None:
+        """At its `live`, a replay has given all that it promised, or told the gap [S-005] [M-007]."""
+        name = event_namespace(expected)
+        shelf = self.shelves[name]
+        got = set(expected.replayed)
+        owed = [m for m in expected.older if expected.wants(m, client.peer)]
+        assert {m.seq for m in owed} <= got
+        for message in shelf.messages[expected.after[name] : live]:
+            if expected.wants(message, client.peer) and message.seq not in got:
+                assert in_gap(expected.gaps, message.seq), "a loss without a gap"
+        for value in expected.values:
+            replaced = any(m.topic == value.topic and m.retain for m in shelf.messages[value.seq : live])
+            if expected.wants(value, client.peer) and value.seq not in got:
+                assert replaced, "a retained value is missing"
+
+    def judge_live(self, client: Client, name: str, through: int) -> None:
+        """Everything up to `through` that matched a live subscription has arrived [M-007] [S-020]."""
+        got = set(client.live.get(name, ()))
+        for expected in client.everything:
+            if expected.starts is None or name not in expected.starts:
+                continue
+            start = expected.starts[name]
+            for message in self.shelves[name].messages[start:through]:
+                if expected.wants(message, client.peer) and expected.is_live_for(message):
+                    assert message.seq in got, "a loss without a gap"
+
+    def judge(self, client: Client) -> None:
+        for name, shelf in self.shelves.items():
+            self.judge_live(client, name, shelf.head)
+
+    @invariant()
+    def books_balance(self) -> None:
+        if hasattr(self, "world"):
+            self.world.check()
+            for statistics in self.world.broker.statistics().namespaces:
+                assert statistics.head == self.shelves[statistics.name].head
+                assert statistics.messages == statistics.head + 1 - self.shelves[statistics.name].first
+
+    def teardown(self) -> None:
+        if hasattr(self, "world"):
+            for client in self.clients:
+                self.hear(client, everything=True)
+                client.peer.hang_up()
+            for statistics in self.world.broker.statistics().namespaces:
+                assert statistics.account.queued == statistics.subscribers == 0
+
+
+def event_namespace(expected: Expected) -> str:
+    assert expected.namespace is not None
+    return expected.namespace
+
+
+def test_broker_keeps_its_promises(make_world: Callable[..., World]) -> None:
+    class Machine(BrokerMachine):
+        pass
+
+    Machine.make_world = staticmethod(make_world)
+    # No explaining: it traces every line of a machine that runs for long.
+    phases = [phase for phase in Phase if phase is not Phase.explain]
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        Machine, settings=hypothesis_settings(stateful_step_count=STEPS, phases=phases)
+    )
