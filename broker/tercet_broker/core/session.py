@@ -373,7 +373,13 @@ class Session:
     # What it sends, and its end
 
     def send(self, event: Event) -> None:
-        """Queue a reply or a notice."""
+        """Queue a reply or a notice; nothing once the session has ended.
+
+        A publish may overflow its own publisher's queue. Its reply would then
+        be the first after those that the overflow dropped.
+        """
+        if self.is_ended:
+            return
         self.outbox.notify(encode_text_frame(encode(event)))
 
     def _reply(self, request: AnyRequest, event: Event) -> None:
