@@ -97,8 +97,16 @@ async def run(daemon: Servant, binds: Sequence[str], say: Callable[[str], None] 
 
 def _explain(error: BaseException, binds: Sequence[str]) -> str:
     """Say why a listener could not be opened."""
-    where = error.filename if isinstance(error, OSError) and isinstance(error.filename, str) else None
-    place = where or " or ".join(binds)
+    place, reason = " or ".join(binds), str(error)
+    if isinstance(error, OSError) and error.strerror:
+        # The daemon puts the listener into the text of the system's error.
+        prefix, named, rest = error.strerror.partition("cannot listen on ")
+        bind, separator, rest = rest.rpartition(": ")
+        reason = error.strerror
+        if named and separator and not prefix:
+            place, reason = bind, rest
+        elif isinstance(error.filename, str):
+            place = error.filename
     if isinstance(error, socket.gaierror):
         return f"cannot listen on {place}: there is no such host"
     match getattr(error, "errno", None):
@@ -109,5 +117,4 @@ def _explain(error: BaseException, binds: Sequence[str]) -> str:
         case errno.EACCES if not place.startswith("unix:"):
             return f"cannot listen on {place}: not permitted. Ports below 1024 need privileges"
         case _:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             return f"cannot listen on {place}: {reason}"
