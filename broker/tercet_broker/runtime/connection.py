@@ -126,7 +126,7 @@ class Connection:
             with trio.fail_after(timeouts.handshake):
                 await self.wire.handshake()
                 is_encrypted = True
-                return await read_upgrade(self.wire, self.path, is_draining=self.services.is_draining())
+                return await read_upgrade(self.wire, self.path, is_draining=self.services.is_draining)
         except GoneError:
             return None
         except trio.TooSlowError:
@@ -195,6 +195,7 @@ class Connection:
             receive_buffer_size=None,
         )
         websocket = await request.accept(subprotocol=subprotocol)
+        link.received()
         while True:
             try:
                 message = await websocket.get_message()

@@ -98,7 +98,7 @@ class Link(trio.abc.Stream):
     ending: Ending | None = None
     _greeting: bytes = field(default=b"", repr=False)
     _is_hungry: bool = False  # all that was received has been served
-    _is_held: bool = False  # trio-websocket has a message that was not received yet
+    _is_held: bool = False  # trio-websocket has a request or a message that was not received yet
     _is_draining: bool = False
     _is_broken: bool = False
     _heard_close: bool = False
@@ -108,6 +108,7 @@ class Link(trio.abc.Stream):
     def greet(self, request: bytes, trailing: bytes) -> None:
         """Give trio-websocket the checked request to read first, and the frames that came behind it."""
         self._greeting = request
+        self._is_held = True
         self.reader.feed(trailing)
 
     # The stream that trio-websocket reads from and writes to
@@ -180,7 +181,7 @@ class Link(trio.abc.Stream):
         return frame.raw
 
     def received(self) -> None:
-        """Note that the message which trio-websocket had was received; what follows it is served now."""
+        """Note that the request was accepted, or a message received: what follows it is served now."""
         self._is_held = False
         self._released.unpark_all()
 

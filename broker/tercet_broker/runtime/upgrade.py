@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Callable
 
 import h11
 from attrs import frozen
@@ -62,6 +63,7 @@ class Refusal(Exception):  # noqa: N818 - it is an answer, and no error of anyon
         status: the HTTP status.
         reason: one sentence for a person; the body of the response.
         headers: further response headers.
+        has_body: whether `reason` is sent; not in answer to HEAD (RFC 9110, 9.3.2).
     """
 
     def __init__(self, status: int, reason: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
@@ -69,6 +71,7 @@ class Refusal(Exception):  # noqa: N818 - it is an answer, and no error of anyon
         self.status = status
         self.reason = reason
         self.headers = headers
+        self.has_body = True
 
     def response(self) -> bytes:
         """Return the whole HTTP response; the connection closes after it."""
@@ -82,15 +85,17 @@ class Refusal(Exception):  # noqa: N818 - it is an answer, and no error of anyon
             *self.headers,
         ]
         head = connection.send(h11.Response(status_code=self.status, headers=headers))
-        return (head or b"") + body
+        return (head or b"") + (body if self.has_body else b"")
 
 
 class GoneError(Exception):
     """Theirs: the peer went away before it had asked for anything."""
 
 
-async def read_upgrade(wire: Wire, path: str, *, is_draining: bool) -> Upgrade:
+async def read_upgrade(wire: Wire, path: str, *, is_draining: Callable[[], bool]) -> Upgrade:
     """Read a request head from a new connection.
+
+    `is_draining` is asked when the head is whole: a planned stop may begin before that.
 
     The caller bounds the time. When cancelled, the connection is of no more use.
 
@@ -114,7 +119,11 @@ async def read_upgrade(wire: Wire, path: str, *, is_draining: bool) -> Upgrade:
             break
         else:
             raise Refusal(400, "not a valid HTTP request")
-    subprotocol, key = _check(event, path, is_draining=is_draining)
+    try:
+        subprotocol, key = _check(event, path, is_draining=is_draining())
+    except Refusal as refusal:
+        refusal.has_body = event.method != b"HEAD"
+        raise
     # What follows the head of a GET without a body is for the other protocol.
     connection.next_event()
     trailing, _ = connection.trailing_data
