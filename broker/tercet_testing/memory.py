@@ -33,9 +33,9 @@ class MemoryListener:
 
     url: str = _URL
     path: str = "/"
-    _dialled: tuple[
-        trio.MemorySendChannel[trio.abc.Stream], trio.MemoryReceiveChannel[trio.abc.Stream]
-    ] = field(factory=lambda: trio.open_memory_channel[trio.abc.Stream](0), repr=False)
+    _dialled: tuple[trio.MemorySendChannel[trio.abc.Stream], trio.MemoryReceiveChannel[trio.abc.Stream]] = field(
+        factory=lambda: trio.open_memory_channel[trio.abc.Stream](0), repr=False
+    )
 
     async def dial(self) -> trio.abc.Stream:
         """Return the client's end of a new connection, once it was accepted.
@@ -69,7 +69,7 @@ class MemoryBroker:
 
     def connect(self, *, name: str | None = None) -> AbstractAsyncContextManager[tercet.Client]:
         """Return a client to be entered, as `tercet.connect` does; `name` tells it apart in the broker's logs."""
-        return tercet.connect(self.listener.url, dial=self.listener.dial, name=name, entropy=random.Random(0))  # noqa: S311 - a test's jitter shall repeat
+        return tercet.connect(self.listener.url, dial=self.listener.dial, name=name, entropy=random.Random(0))
 
     def statistics(self) -> BrokerStatistics:
         """Return the broker's counts as they are now."""
@@ -86,7 +86,7 @@ async def memory_broker(settings: DaemonSettings | None = None) -> AsyncIterator
     listener = MemoryListener()
     daemon = Daemon(
         settings or DaemonSettings(),
-        entropy=random.Random(0),  # noqa: S311 - not for secrets: a test shall repeat
+        entropy=random.Random(0),
         listeners=[listener],
     )
     async with open_daemon(daemon):

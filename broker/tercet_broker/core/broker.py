@@ -8,14 +8,14 @@ given.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from attrs import define, field, frozen
 
 from tercet_protocol import ErrorCode, Filter, Limits, is_reserved
 from tercet_protocol.topics import MAX_BYTES, MAX_LEVELS
 
-from .accounting import AccountStatistics
+from .accounting import Account, AccountStatistics
 from .errors import RefusedError
 from .keys import KeyMemory
 from .matching import FilterIndex
@@ -163,6 +163,13 @@ class Broker:
         self.is_draining = True
         for session in self.sessions:
             session.announce_drain(retry_after())
+
+    def accounts(self) -> Iterator[tuple[str, Account]]:
+        """Yield the running books of every session and namespace, each with its name."""
+        for session in self._sessions.values():
+            yield session.label, session.outbox.account
+        for namespace in self._namespaces.values():
+            yield namespace.name, namespace.account
 
     def statistics(self) -> BrokerStatistics:
         """Return the counts as they are now."""

@@ -1,0 +1,63 @@
+"""All chance of a simulated world, from one seed, in streams that do not disturb each other.
+
+A stream is named by what it decides. Two streams of one seed are independent:
+another draw for the network changes nothing in what the scheduler draws. The
+draws of a `Choices` stream are numbered, and the n-th depends on the seed and
+on n alone; so a failing run can be repeated with some of its choices undone
+(`shrinking.py`).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Container
+from hashlib import blake2b
+
+from attrs import define, field
+
+_BITS = (1 << 64) - 1
+_STEP = 0x9E3779B97F4A7C15  # splitmix64 (Steele, Lea, Flood 2014): a cheap, well mixed draw for each number
+
+
+def seed_of(seed: int, name: str) -> int:
+    """Return the 64-bit seed of the stream `name`."""
+    return int.from_bytes(blake2b(f"{seed}/{name}".encode(), digest_size=8).digest(), "big")
+
+
+def stream(seed: int, name: str) -> random.Random:
+    """Return a stream of draws whose order matters: entropy, the application's own."""
+    return random.Random(seed_of(seed, name))
+
+
+def _mix(value: int) -> int:
+    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _BITS
+    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _BITS
+    return value ^ (value >> 31)
+
+
+@define(eq=False)
+class Choices:
+    """A stream of numbered choices, each of which can be undone.
+
+    Attributes:
+        kept: the numbers of the choices that are made; the others take their default. None makes all.
+        made: how many there were so far.
+        deviations: the numbers of those that did not take their default.
+    """
+
+    seed: int
+    kept: Container[int] | None = None
+    made: int = 0
+    deviations: list[int] = field(factory=list)
+
+    def draw(self) -> int | None:
+        """Return 64 random bits for the next choice, or None if it is to take its default."""
+        number = self.made
+        self.made += 1
+        if self.kept is not None and number not in self.kept:
+            return None
+        return _mix((self.seed + (number + 1) * _STEP) & _BITS)
+
+    def deviate(self) -> None:
+        """Note that the choice just drawn did not take its default."""
+        self.deviations.append(self.made - 1)

@@ -1,0 +1,110 @@
+"""Runs a scenario under one seed, and says how it went."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Container
+
+import trio
+import trio.testing
+from attrs import field, frozen
+
+from .chance import Choices, seed_of, stream
+from .determinism import determined, tripwires
+from .scheduling import POLICIES
+from .trace import Trace
+from .watch import Watch
+from .world import Simulation
+
+Scenario = Callable[[Simulation], Awaitable[None]]
+
+
+@frozen
+class Kept:
+    """Which choices of a run are made, the others taking their default: what a failure is shrunk to."""
+
+    scheduling: Container[int] | None = None
+    faults: Container[int] | None = None
+
+
+@frozen
+class Outcome:
+    """How one run went.
+
+    Attributes:
+        error: what failed, or None.
+        digest: of the trace.
+        lines: the trace's newest lines, if they were asked for.
+        steps: of the scheduler.
+        seconds: virtual ones.
+        deliveries: copies of messages that sockets took.
+        reached: {name of a `sometimes`: how often it was reached}.
+        scheduling: the numbers of the scheduling choices that mattered (took other than their default).
+        faults: the same of the faults.
+    """
+
+    seed: int
+    policy: str
+    error: BaseException | None
+    digest: str
+    lines: tuple[str, ...] = field(repr=False)
+    steps: int
+    seconds: float
+    deliveries: int
+    reached: dict[str, int]
+    scheduling: tuple[int, ...] = field(repr=False)
+    faults: tuple[int, ...] = field(repr=False)
+
+
+def run_seed(scenario: Scenario, seed: int, *, policy: str = "fair", kept: Kept | None = None) -> Outcome:
+    """Run `scenario` in a new world and return how it went; does not raise what the scenario raises.
+
+    At the end all faults are healed and progress is demanded. Must not be
+    called from within a Trio run.
+    """
+    kept = kept or Kept()
+    scheduling = Choices(seed_of(seed, "scheduler"), kept.scheduling)
+    faults = Choices(seed_of(seed, "faults"), kept.faults)
+    watch = Watch(Trace())
+    clock = trio.testing.MockClock(autojump_threshold=0)
+    worlds: list[Simulation] = []
+    seconds = 0.0
+
+    async def main() -> None:
+        nonlocal seconds
+        with tripwires(clock.current_time), trio.CancelScope() as watch.scope:
+            async with trio.open_nursery() as nursery:
+                simulation = Simulation(seed, nursery, watch, faults)
+                worlds.append(simulation)
+                await scenario(simulation)
+                await simulation.settle()
+                seconds = trio.current_time()
+                nursery.cancel_scope.cancel()
+
+    error: BaseException | None = None
+    with determined(POLICIES[policy](scheduling), stream(seed, "entropy")):
+        try:
+            trio.run(main, clock=clock, instruments=[watch])
+        except Exception as raised:  # noqa: BLE001 - it is the result
+            error = raised
+    error = watch.error or _unwrap(error)
+    world = worlds[0] if worlds else None
+    return Outcome(
+        seed=seed,
+        policy=policy,
+        error=error,
+        digest=watch.trace.digest,
+        lines=watch.trace.lines,
+        steps=watch.steps,
+        seconds=seconds,
+        deliveries=0 if world is None else sum(broker.delivered for broker in world.brokers),
+        reached={} if world is None else dict(world.reached),
+        scheduling=tuple(scheduling.deviations),
+        faults=tuple(faults.deviations),
+    )
+
+
+def _unwrap(error: BaseException | None) -> BaseException | None:
+    """Return what is inside groups of one."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
