@@ -67,7 +67,10 @@ class Log:
     appended: int = 0
     _run: list[Record | None] = field(factory=list, repr=False)
     _start: int = 0  # where in _run the oldest record stands
-    _beyond: OrderedDict[Topic, None] = field(factory=OrderedDict, repr=False)  # by their newest record
+    # The topics with records beyond the run: those that are in it as well, and those that are not,
+    # in the order in which they were last published to.
+    _busy: OrderedDict[Topic, None] = field(factory=OrderedDict, repr=False)
+    _quiet: OrderedDict[Topic, None] = field(factory=OrderedDict, repr=False)
     _beyond_size: int = 0  # bytes of the frames that topics keep beyond the run
 
     @property
@@ -108,10 +111,11 @@ class Log:
         self._run.append(record)
         topic = record.topic
         topic.records.append(record)
-        if self.settings.per_topic:
+        if topic in self._quiet or topic in self._busy:
+            self._quiet.pop(topic, None)
+            self._busy[topic] = None
+            self._busy.move_to_end(topic)
             self._thin(topic)
-            self._beyond[topic] = None
-            self._beyond.move_to_end(topic)
         bounds = self.settings
         while len(self) > bounds.messages or (self.size > bounds.bytes and len(self) > 1):
             self._trim()
@@ -138,9 +142,13 @@ class Log:
         topic = record.topic
         if self.settings.per_topic:
             self._beyond_size += len(record.frame)
-            self._beyond.setdefault(topic)
-            self._thin(topic)
-            while self._beyond_size > self.settings.bytes or len(self._beyond) > self.max_topics:
+            if topic.records[-1] is record:
+                self._busy.pop(topic, None)
+                self._quiet[topic] = None
+            else:
+                self._busy.setdefault(topic)
+                self._thin(topic)
+            while self._beyond_size > self.settings.bytes or len(self._quiet) + len(self._busy) > self.max_topics:
                 self._forget_quietest()
         else:
             topic.records.popleft()
@@ -150,15 +158,17 @@ class Log:
             self._start = 0
 
     def _thin(self, topic: Topic) -> None:
-        """Drop a topic's records that are neither in the run nor among its newest few."""
+        """Drop the records of a busy topic that are neither in the run nor among its newest few."""
         records = topic.records
         first = self.first
         while len(records) > self.settings.per_topic and records[0].seq < first:
             self._beyond_size -= len(records.popleft().frame)
+        if records[0].seq >= first:
+            del self._busy[topic]
 
     def _forget_quietest(self) -> None:
         """Drop what is kept beyond the run for the topic that was published to longest ago."""
-        topic, _ = self._beyond.popitem(last=False)
+        topic, _ = (self._quiet or self._busy).popitem(last=False)
         first = self.first
         while topic.records and topic.records[0].seq < first:
             self._beyond_size -= len(topic.records.popleft().frame)
