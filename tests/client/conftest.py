@@ -38,6 +38,7 @@ class Peer:
     websocket: WebSocketConnection
     stream: trio.abc.Stream
     hello: dict[str, Any] = field(factory=dict)
+    limits: dict[str, Any] = field(factory=LIMITS.copy)
 
     async def receive(self) -> dict[str, Any]:
         with trio.fail_after(PATIENCE):
@@ -157,7 +158,8 @@ class ScriptedBroker:
         return peer
 
     def connect(self, **options: Any) -> AbstractAsyncContextManager[tercet.Client]:
-        return tercet.connect("ws://broker.test", **{"dial": self.dial, "entropy": random.Random(7)} | options)
+        defaults: dict[str, Any] = {"dial": self.dial, "entropy": random.Random(7)}
+        return tercet.connect("ws://broker.test", **(defaults | options))
 
     @asynccontextmanager
     async def session(self, **options: Any) -> AsyncIterator[tuple[tercet.Client, Peer]]:

@@ -1,5 +1,7 @@
 """Publishing in bulk."""
 
+# ruff: noqa: PLW2901 - `peer` is the broker's end, whichever connection that is of
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -42,21 +44,20 @@ async def test_pipeline_publishes_everything_in_order(broker: ScriptedBroker, nu
 
 
 async def test_publish_waits_while_the_window_is_full(broker: ScriptedBroker, beside: Beside) -> None:
-    async with broker.session() as (client, peer):
-        async with client.pipeline(window=2) as out:
-            await out.publish("a/x", 1)
-            await out.publish("a/x", 2)
-            call = await beside(out.publish, "a/x", 3)
-            assert not call.done.is_set()
-            for seq in (1, 2, 3):
-                request = await peer.expect("publish")
-                await peer.send({"op": "published", "id": request["id"], "epoch": "e1", "seq": seq})
-            assert call.done.is_set()
+    async with broker.session() as (client, peer), client.pipeline(window=2) as out:
+        await out.publish("a/x", 1)
+        await out.publish("a/x", 2)
+        call = await beside(out.publish, "a/x", 3)
+        assert not call.done.is_set()
+        for seq in (1, 2, 3):
+            request = await peer.expect("publish")
+            await peer.send({"op": "published", "id": request["id"], "epoch": "e1", "seq": seq})
+        assert call.done.is_set()
 
 
 async def test_first_failure_is_raised_at_the_next_publish(broker: ScriptedBroker) -> None:
     async with broker.session() as (client, peer):
-        with pytest.raises(tercet.RefusedError, match="forbidden"):
+        with pytest.raises(tercet.RefusedError, match="forbidden"):  # noqa: PT012 - the block is what raises
             async with client.pipeline() as out:
                 await out.publish("a/x", 1)
                 await out.publish("a/x", 2)
@@ -85,7 +86,7 @@ async def test_first_failure_is_raised_at_the_end(broker: ScriptedBroker, beside
 
 async def test_leaving_by_an_exception_forgets_what_is_in_flight(broker: ScriptedBroker) -> None:
     async with broker.session() as (client, peer):
-        with pytest.raises(KeyError):
+        with pytest.raises(KeyError):  # noqa: PT012 - the block is what raises
             async with client.pipeline() as out:
                 await out.publish("a/x", 1)
                 raise KeyError

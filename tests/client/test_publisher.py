@@ -1,5 +1,7 @@
 """Publishing: outcomes, resending, order, bounds, cancellation."""
 
+# ruff: noqa: PLW2901 - `peer` is the broker's end, whichever connection that is of
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING

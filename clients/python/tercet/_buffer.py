@@ -50,8 +50,8 @@ class Buffer:
         return bool(self._entries)
 
     def fits(self, message: Message) -> bool:
-        """Tell whether there is room; an empty buffer takes a message of any size."""
-        if not self._entries:
+        """Tell whether there is room; where no message waits, one of any size fits."""
+        if not self.messages:
             return True
         return not self.is_full and self._bytes + weigh(message) <= self.byte_limit
 

@@ -180,20 +180,27 @@ class Connection:
         except ConnectionClosed as closed:
             reason = closed.reason
             code = CloseCode.ABNORMAL if reason is None else reason.code
-            text = (reason.reason if reason is not None else None) or self._complaint
-            self._end(Ending(text or "the connection was cut", code=code))
+            text = (reason.reason if reason is not None else None) or self._complaint or "the connection was cut"
+            if code == CloseCode.ABNORMAL or self._wire.is_closed_by_peer:
+                self._end(Ending(text, code=code))
+            else:
+                self.fail(code, text)  # trio-websocket's verdict on what the broker sent
 
     async def _say_goodbye(self) -> None:
         ending, websocket = self._ending, self._websocket
-        if ending is None or websocket is None:
+        if ending is None or websocket is None or self._wire.is_broken:
             return
         if ending.farewell is None:
             if ending.code != CloseCode.ABNORMAL:
                 await self._wire.flush()  # the answer to the broker's Close
             return
-        self._wire.stop_listening()
         text = "" if ending.farewell == CloseCode.NORMAL else ending.reason
-        await websocket.aclose(ending.farewell, text.encode()[:_MAX_REASON].decode(errors="ignore"))
+        text = text.encode()[:_MAX_REASON].decode(errors="ignore")
+        if websocket.closed is None:
+            await websocket.aclose(ending.farewell, text)
+        else:
+            self._wire.send_close(ending.farewell, text)
+            await self._wire.flush()
 
     def _timed_out(self) -> Ending:
         if self._silence is None:
@@ -205,6 +212,8 @@ class Connection:
         if self._ending is None:
             self._ending = ending
             self._talk.cancel()
+            if ending.farewell is not None:
+                self._wire.stop_listening()
 
     def _session_over(self) -> None:
         if self._session.link is self:

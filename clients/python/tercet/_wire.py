@@ -24,7 +24,7 @@ from collections.abc import Callable
 import trio
 from attrs import define, field
 
-from tercet_protocol import CloseCode, Opcode
+from tercet_protocol import CloseCode, Opcode, is_sendable_close_code
 
 MAX_MESSAGE_SIZE = 16 * 2**20  # bytes of one message from the broker
 
@@ -45,14 +45,14 @@ def _mask(payload: bytes, key: bytes) -> bytes:
     return (int.from_bytes(payload, "little") ^ int.from_bytes(pad, "little")).to_bytes(size, "little")
 
 
-def _text_frame(payload: bytes, key: bytes) -> bytes:
+def _frame(payload: bytes, key: bytes, first: int = _WHOLE_TEXT) -> bytes:
     size = len(payload)
     if size <= 125:  # noqa: PLR2004 - RFC 6455, 5.2
-        head = bytes((_WHOLE_TEXT, 0x80 | size))
+        head = bytes((first, 0x80 | size))
     elif size <= 0xFFFF:  # noqa: PLR2004 - RFC 6455, 5.2
-        head = struct.pack("!BBH", _WHOLE_TEXT, 0x80 | 126, size)
+        head = struct.pack("!BBH", first, 0x80 | 126, size)
     else:
-        head = struct.pack("!BBQ", _WHOLE_TEXT, 0x80 | 127, size)
+        head = struct.pack("!BBQ", first, 0x80 | 127, size)
     return b"%b%b%b" % (head, key, _mask(payload, key))
 
 
@@ -69,7 +69,7 @@ class Wire(trio.abc.Stream):
     _queue: deque[tuple[bool, bytes]] = field(factory=deque, init=False)  # (is it a text to frame, bytes)
     queued: int = field(default=0, init=False)  # bytes
     _writing: bool = field(default=False, init=False)
-    _broken: bool = field(default=False, init=False)
+    is_broken: bool = field(default=False, init=False)  # nothing can be written any more
     _wanted: trio.Event = field(factory=trio.Event, init=False)
     _written: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, init=False)
     _rest: bytearray = field(factory=bytearray, init=False)  # received, not yet a whole frame
@@ -77,6 +77,8 @@ class Wire(trio.abc.Stream):
     _framed: bool = field(default=False, init=False)  # the handshake's response is past
     _refused: bool = field(default=False, init=False)  # it was no 101: its body follows
     _head_size: int = field(default=0, init=False)
+    _passed: deque[bytes] = field(factory=deque, init=False)  # whole frames for trio-websocket
+    is_closed_by_peer: bool = field(default=False, init=False)  # a proper Close has come
     _lane: bool = field(default=True, init=False)
     _fragments: int = field(default=0, init=False)
     _closing: bool = field(default=False, init=False)
@@ -89,13 +91,20 @@ class Wire(trio.abc.Stream):
         if not self._closing:
             self._put(True, payload)
 
+    def send_close(self, code: int, reason: str) -> None:
+        """Queue a Close; for when trio-websocket has given up without one."""
+        payload = struct.pack("!H", code) + reason.encode()
+        self._put(False, _frame(payload, self._entropy.randbytes(4), 0x80 | Opcode.CLOSE))
+
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Queue what trio-websocket sends: always whole frames, or the request."""
+        """Queue what trio-websocket sends: always whole frames, or the request.
+
+        Where nothing can be written any more it is dropped: to raise would keep
+        trio-websocket from telling the Close that may have been received.
+        """
         await trio.lowlevel.checkpoint()
-        while self.queued > _ENGINE_MARK and not self._broken:
+        while self.queued > _ENGINE_MARK and not self.is_broken:
             await self._written.park()
-        if self._broken:
-            raise trio.BrokenResourceError("the connection cannot be written to")
         self._put(False, bytes(data))
 
     async def wait_send_all_might_not_block(self) -> None:
@@ -103,7 +112,7 @@ class Wire(trio.abc.Stream):
         await trio.lowlevel.checkpoint()
 
     def _put(self, is_text: bool, data: bytes) -> None:
-        if not self._broken:
+        if not self.is_broken:
             self._queue.append((is_text, data))
             self.queued += len(data)
             self._wanted.set()
@@ -124,7 +133,7 @@ class Wire(trio.abc.Stream):
             pass
         finally:
             self._writing = False
-            self._broken = True
+            self.is_broken = True
             self._queue.clear()
             self._written.unpark_all()
 
@@ -135,30 +144,37 @@ class Wire(trio.abc.Stream):
             is_text, data = self._queue.popleft()
             self.queued -= len(data)
             size += len(data)
-            parts.append(_text_frame(data, self._entropy.randbytes(4)) if is_text else data)
+            parts.append(_frame(data, self._entropy.randbytes(4)) if is_text else data)
         self._writing = True
         await self._stream.send_all(b"".join(parts))
         self._written.unpark_all()
 
     async def flush(self) -> None:
         """Wait until everything that is queued was written, or cannot be."""
-        while (self._queue or self._writing) and not self._broken:
+        while (self._queue or self._writing) and not self.is_broken:
             await self._written.park()
 
     # In
 
     def stop_listening(self) -> None:
-        """Our Close is next: let only the peer's Close through from now on, and send no more text."""
+        """Our Close is next: let only the peer's through from now on, and send no more text.
+
+        A ping while a Close is pending would end trio-websocket's reader (its issue #184).
+        """
         self._closing = True
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:  # noqa: ARG002 - the interface
         """Return what trio-websocket is to see of what was received; b"" at the end."""
         while True:
             if self._framed:
-                passed = self._sort()
-                if passed:
+                self._sort()
+                # One at a time: trio-websocket answers it, if it is a ping,
+                # before it asks again, and so never after our Close.
+                while self._passed:
                     await trio.lowlevel.checkpoint()
-                    return passed
+                    frame = self._passed.popleft()
+                    if not self._closing or frame[0] & 0x0F == Opcode.CLOSE:
+                        return frame
             try:
                 data = await self._stream.receive_some(_RECEIVE_BYTES)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -195,13 +211,12 @@ class Wire(trio.abc.Stream):
         del self._rest[: len(head)]
         return head
 
-    def _sort(self) -> bytes:
-        """Hand whole texts to the session; return the other whole frames for trio-websocket."""
+    def _sort(self) -> None:
+        """Hand whole texts to the session; keep the other whole frames for trio-websocket."""
         if len(self._rest) < self._need:
-            return b""
+            return
         data = bytes(self._rest)
         place, size = 0, len(data)
-        passed: list[bytes] = []
         while True:
             start, length = _read_head(data, place, size)
             if length < 0:
@@ -218,23 +233,23 @@ class Wire(trio.abc.Stream):
                 if not self._closing:
                     self._on_text(data[start:end])
             elif self._passes(data[place]):
-                passed.append(data[place:end])
+                self._passed.append(data[place:end])
+                if data[place] & 0x0F == Opcode.CLOSE:
+                    self.is_closed_by_peer = _is_proper_close(data[start:end])
             place = end
         del self._rest[:place]
-        return b"".join(passed)
 
     def _passes(self, first: int) -> bool:
         """Tell whether trio-websocket is to have a frame; keep count of fragments."""
         opcode = first & 0x0F
         if opcode >= Opcode.CLOSE:
-            # A ping while a Close is pending ends trio-websocket's reader (its issue #184).
-            return opcode == Opcode.CLOSE or not self._closing
+            return True
         self._lane = False
         self._fragments = 0 if first & 0x80 else self._fragments + 1
         if self._fragments > _MAX_FRAGMENTS:
             self._violate(CloseCode.MESSAGE_TOO_BIG, "the broker sent a message in too many fragments")
             return False
-        return not self._closing
+        return True
 
     def _violate(self, code: CloseCode, reason: str) -> None:
         self._closing = self._garbled = True
@@ -243,6 +258,15 @@ class Wire(trio.abc.Stream):
     async def aclose(self) -> None:
         """Close the real stream at once; what must be said was flushed before."""
         await trio.aclose_forcefully(self._stream)
+
+
+def _is_proper_close(payload: bytes) -> bool:
+    """Tell whether a Close says what a Close may say; else its code is trio-websocket's verdict."""
+    try:
+        payload[2:].decode()
+    except UnicodeDecodeError:
+        return False
+    return not payload or (len(payload) > 1 and is_sendable_close_code(int.from_bytes(payload[:2])))
 
 
 def _read_head(data: bytes, place: int, size: int) -> tuple[int, int]:
