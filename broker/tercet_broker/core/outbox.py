@@ -74,6 +74,7 @@ class Outbox:
     size: int = 0
     notices: int = 0
     _items: deque[Delivery | Notice] = field(factory=deque, repr=False)
+    _offered_bytes: int = 0  # of the deliveries among them, what was sent of the first included
     _sent_of_first: int = 0  # bytes of the first item that the socket has taken already
     _awake: bool = False
     _is_sealed: bool = False
@@ -93,15 +94,16 @@ class Outbox:
         books = delivery.account
         account.offered += 1
         books.offered += 1
-        size = self.size + len(delivery.frame)
-        if account.queued >= self.max_messages or size > self.max_bytes or self._is_sealed:
+        size = len(delivery.frame)
+        if account.queued >= self.max_messages or self._offered_bytes + size > self.max_bytes or self._is_sealed:
             reason = DropReason.CLOSED if self._is_sealed else DropReason.OVERFLOW
             account.drop(reason)
             books.drop(reason)
             return False
         account.queued += 1
         books.queued += 1
-        self.size = size
+        self.size += size
+        self._offered_bytes += size
         self._items.append(delivery)
         if not self._awake:
             self._awake = True
@@ -147,6 +149,7 @@ class Outbox:
             if isinstance(item, Notice):
                 self.notices -= 1
             else:
+                self._offered_bytes -= length
                 account.queued -= 1
                 account.delivered += 1
                 item.account.queued -= 1
@@ -165,10 +168,12 @@ class Outbox:
         first = items.popleft() if items and self._sent_of_first else None
         while items:
             self._forget(items.popleft())
-        self.size = 0
+        self.size = self._offered_bytes = 0
         if first is not None:
             items.append(first)
             self.size = len(first.frame) - self._sent_of_first
+            if not isinstance(first, Notice):
+                self._offered_bytes = len(first.frame)
 
     def seal(self) -> None:
         """Take nothing more: what was queued last is the last that the peer gets."""
@@ -180,7 +185,7 @@ class Outbox:
         while self._items:
             self._forget(self._items.popleft())
         self._sent_of_first = 0
-        self.size = 0
+        self.size = self._offered_bytes = 0
 
     def _forget(self, item: Delivery | Notice) -> None:
         if isinstance(item, Notice):
