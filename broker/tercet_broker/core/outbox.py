@@ -174,6 +174,8 @@ class Outbox:
             self.size = len(first.frame) - self._sent_of_first
             if not isinstance(first, Notice):
                 self._offered_bytes = len(first.frame)
+        else:
+            self._awake = False
 
     def seal(self) -> None:
         """Take nothing more: what was queued last is the last that the peer gets."""
