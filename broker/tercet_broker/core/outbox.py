@@ -122,7 +122,11 @@ class Outbox:
             self.wake()
 
     def peek(self, limit: int) -> bytes:
-        """Return the bytes to send next: whole frames up to about `limit` bytes, at least one; b"" if none."""
+        """Return the bytes to send next: whole frames up to about `limit` bytes, at least one; b"" if none.
+
+        What the socket takes of them must be reported with `sent` in the same
+        step: `clear` keeps only what it knows to have been begun.
+        """
         items = self._items
         if self.size <= limit:
             data = b"".join([item.frame for item in items])
