@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from attrs import define, field
 
-from tercet_protocol import Filter
+from tercet_protocol import Filter, is_reserved
 
 from .outbox import Outbox
 
@@ -72,6 +72,10 @@ class FilterIndex:
         """Return the outboxes of all filters that match a topic, each once, in a settled order."""
         found: dict[Outbox, None] = {}
         nodes = [self._root]
+        if is_reserved(levels[0]):
+            # No wildcard matches the broker's own first levels (protocol.md, N-013).
+            own = self._root.children.get(levels[0])
+            nodes, levels = [] if own is None else [own], levels[1:]
         for level in levels:
             following = []
             for node in nodes:
