@@ -164,3 +164,13 @@ async def test_long_bulk_lets_other_tasks_run(broker: ScriptedBroker, nursery: t
             assert ran >= before + 3
             stop = True
             nursery.start_soon(serve, peer)
+
+
+async def test_bulk_without_keys(broker: ScriptedBroker, nursery: trio.Nursery) -> None:
+    async with broker.session() as (client, peer), client.pipeline(keyed=False) as out:
+        await out.publish("a/x", 1)
+        await out.publish("a/x", 2, key="k" * 16)
+        assert "key" not in await peer.receive()
+        assert (await peer.receive())["key"] == "k" * 16
+        await peer.send({"op": "published", "id": 2, "epoch": "e1", "seq": 1})
+        await peer.send({"op": "published", "id": 3, "epoch": "e1", "seq": 2})

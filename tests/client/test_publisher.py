@@ -207,3 +207,26 @@ async def test_publishes_of_one_pass_leave_in_one_write(broker: ScriptedBroker) 
             for n in range(100):
                 await acknowledge(peer, n + 1)
         assert client.statistics().published == 100
+
+
+async def test_without_a_key_it_is_never_sent_twice(broker: ScriptedBroker, beside: Beside) -> None:
+    """P-013: unknown in the moment the connection breaks; what was not sent yet may wait."""
+    async with broker.session() as (client, peer):
+        call = await beside(client.publish, "a/x", 1, keyed=False)
+        assert "key" not in await peer.expect("publish")
+        await peer.cut()
+        with pytest.raises(tercet.OutcomeUnknownError, match="without a key"):
+            await call.outcome()
+        call = await beside(client.publish, "a/x", 2, keyed=False)
+        await acknowledge(await broker.welcome(), 1)
+        await call.outcome()
+
+
+async def test_without_a_key_but_refused_by_a_drain_it_is_sent_again(broker: ScriptedBroker, beside: Beside) -> None:
+    async with broker.session() as (client, peer):
+        await peer.send({"op": "drain", "retry_after": 1.0})
+        call = await beside(client.publish, "a/x", 1, keyed=False)
+        await peer.error(await peer.expect("publish"), "unavailable", 1.0)
+        await peer.close(1012)
+        await acknowledge(await broker.welcome(), 1)
+        await call.outcome()

@@ -79,8 +79,15 @@ class Client:
         """Return once there is a connection, at once if there is one."""
         await self._session.wait_connected()
 
-    async def publish(
-        self, topic: str, data: object, *, retain: bool = False, echo: bool = True, key: str | None = None
+    async def publish(  # noqa: PLR0913 - one option for each field of the wire
+        self,
+        topic: str,
+        data: object,
+        *,
+        retain: bool = False,
+        echo: bool = True,
+        key: str | None = None,
+        keyed: bool = True,
     ) -> Published:
         """Publish one message and return where it stands, once the broker has it.
 
@@ -96,23 +103,34 @@ class Client:
             echo: whether this client's own subscriptions get it.
             key: 16 to 64 characters that make it safe to repeat, from one
                 process to the next; random where not given.
+            keyed: with False and no `key` it is sent without one: then it is
+                not sent again if the connection breaks, but spares the broker
+                to remember a key (how many it does is configured).
 
         Raises:
             RefusedError: the broker refused it; nothing was published.
             OutcomeUnknownError: it was sent, and there was no connection again
-                before the broker forgot its key (300 s unless configured).
+                before the broker forgot its key (300 s unless configured); or
+                the connection broke, and it had no key.
             ValueError: `data` has no JSON form.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         self._session.check()
         publisher = self._session.publisher
-        return await publisher.publish(publisher.prepare(topic, data, retain=retain, echo=echo, key=key))
+        entry = publisher.prepare(topic, data, retain=retain, echo=echo, key=key, keyed=keyed)
+        return await publisher.publish(entry)
 
-    def pipeline(self, window: int = 256) -> Pipeline:
-        """Return an async context manager for publishing in bulk, with `window` outcomes open at most."""
+    def pipeline(self, window: int = 256, *, keyed: bool = True) -> Pipeline:
+        """Return an async context manager for publishing in bulk, with `window` outcomes open at most.
+
+        A broker remembers so many keys of a namespace (100,000 unless
+        configured) and refuses further ones as `unavailable`. Who publishes
+        more than that in `limits.key_seconds` takes `keyed=False`, and with it
+        an `OutcomeUnknownError` if the connection breaks.
+        """
         if window < 1:
             raise ValueError(f"a pipeline's window is 1 or more, not {window}")
-        return Pipeline(self._session.publisher, Room(window, _PENDING_BYTES))
+        return Pipeline(self._session.publisher, Room(window, _PENDING_BYTES), keyed)
 
     @asynccontextmanager
     async def subscribe(  # noqa: PLR0913 - one option for each field of the wire

@@ -87,17 +87,18 @@ class RefusedError(TercetError):
 
 
 class OutcomeUnknownError(TercetError):
-    """A publish was sent, the connection broke, and the broker's memory of its key has run out.
+    """A publish was sent, the connection broke, and to send it again might publish it twice.
 
-    To send it again might publish it twice, so the client does not
-    (protocol.md, section 3). You may know whether that would do harm.
+    That is so where it had no key, and once the broker's memory of the key has
+    run out (protocol.md, P-013). You may know whether twice would do harm.
 
     Attributes:
         topic: what it was published to.
-        key: the key it was sent under.
+        key: the key it was sent under, or None.
     """
 
-    def __init__(self, topic: str, key: str) -> None:
-        super().__init__(f"whether the message to {topic!r} was published is unknown (key {key})")
+    def __init__(self, topic: str, key: str | None) -> None:
+        under = "without a key" if key is None else f"key {key}"
+        super().__init__(f"whether the message to {topic!r} was published is unknown ({under})")
         self.topic = topic
         self.key = key

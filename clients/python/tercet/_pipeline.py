@@ -28,6 +28,7 @@ class Pipeline:
 
     _publisher: Publisher
     _window: Room
+    _keyed: bool
     published: int = field(default=0, init=False)  # acknowledged so far
     _open: dict[Outstanding, None] = field(factory=dict, init=False)
     _failure: TercetError | None = field(default=None, init=False)
@@ -53,7 +54,7 @@ class Pipeline:
             await trio.lowlevel.checkpoint_if_cancelled()
         else:
             await trio.lowlevel.checkpoint()
-        entry = self._publisher.prepare(topic, data, retain=retain, echo=echo, key=key)
+        entry = self._publisher.prepare(topic, data, retain=retain, echo=echo, key=key, keyed=self._keyed)
         size = len(entry.frame)
         if not self._window.try_take(size):
             await self._window.take(size)

@@ -31,7 +31,7 @@ class Outstanding:
 
     id: int
     topic: str
-    key: str
+    key: str | None  # without one it must not be sent twice (protocol.md, P-013)
     frame: bytes
     settle: Callable[[Published | TercetError], None]
     first_sent: float | None = None  # trio's clock
@@ -57,13 +57,16 @@ class Publisher:
     def __len__(self) -> int:
         return len(self._outstanding)
 
-    def prepare(self, topic: str, data: object, *, retain: bool, echo: bool, key: str | None) -> Outstanding:
+    def prepare(  # noqa: PLR0913 - one option for each field of the wire
+        self, topic: str, data: object, *, retain: bool, echo: bool, key: str | None, keyed: bool
+    ) -> Outstanding:
         """Return a publish that is not yet in flight; `settle` is to be set.
 
         Raises:
             ValueError: `data` has no JSON form.
         """
-        key = f"{self._entropy.getrandbits(128):032x}" if key is None else key
+        if key is None and keyed:
+            key = f"{self._entropy.getrandbits(128):032x}"
         id_ = next(self._ids)
         raw = data if isinstance(data, Raw) else protocol.to_json(data)
         request = protocol.Publish(id=id_, topic=topic, data=raw, retain=retain, key=key, echo=echo)
@@ -110,6 +113,9 @@ class Publisher:
     def detach(self) -> None:
         """Note that the connection has ended."""
         self._link = None
+        for entry in tuple(self._outstanding.values()):
+            if entry.key is None and entry.first_sent is not None:
+                self._settle(entry, OutcomeUnknownError(entry.topic, None))
         self._notify()
 
     def accepted(self, event: protocol.Published) -> None:
@@ -125,6 +131,8 @@ class Publisher:
         if entry is None:
             return False
         if event.code == ErrorCode.UNAVAILABLE and self._link is not None and self._link.is_draining:
+            if entry.key is None:
+                entry.first_sent = None  # it was sent once and refused, so nothing is in doubt
             return True  # the broker is about to restart: it goes out over the next connection
         self._settle(entry, RefusedError(event.code, event.message, event.retry_after))
         return True
