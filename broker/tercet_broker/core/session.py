@@ -138,9 +138,10 @@ class Session:
             return
         id_: int | None = None
         try:
-            if len(payload) > self.broker.settings.limits.message_bytes:
+            size = len(payload) if isinstance(payload, bytes) else len(payload.encode())
+            if size > self.broker.settings.limits.message_bytes:
                 id_ = peek_id(payload)
-                self._refuse_too_large(len(payload))
+                self._refuse_too_large(size)
             request = decode_request(payload)
             id_ = request.id
             if self.is_connected:
