@@ -299,7 +299,7 @@ class Session:
         """
         if not self._replaying or self._has_page_queued():
             return
-        subscription = self._replaying.popleft()
+        subscription = self._replaying[0]
         replay, namespace = subscription.replay, subscription.namespace
         if replay is None or namespace is None:
             return
@@ -320,6 +320,7 @@ class Session:
                 return
             if self._has_page_queued():
                 break
+        self._replaying.popleft()
         if replay.is_done:
             subscription.replay = None
             namespace.index.add(subscription.filter, self.outbox)
