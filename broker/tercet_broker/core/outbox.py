@@ -84,6 +84,11 @@ class Outbox:
         """Whether the connection should not be read from before more of this is sent."""
         return self.notices > self.max_notices or self.size > self.max_bytes
 
+    @property
+    def is_sealed(self) -> bool:
+        """Whether nothing more is taken, so that a refusal says nothing about room."""
+        return self._is_sealed
+
     def offer(self, delivery: Delivery) -> bool:
         """Queue a delivery, or count it as dropped and return False if there is no room.
 

@@ -422,6 +422,10 @@ class Session:
             self.end(CloseCode.POLICY_VIOLATION, f"{len(bad)} bad requests within {limits.bad_seconds:g} s")
 
     def _overflow(self) -> None:
+        if self.outbox.is_sealed:
+            # Not too slow but closing: what is queued, a Close perhaps, still goes out.
+            self.leave()
+            return
         self.outbox.clear()
         self.end(CloseCode.SLOW_CONSUMER, "too slow: its queue is full")
 
