@@ -142,9 +142,7 @@ class Connection:
 
     async def _answer(self, response: bytes) -> None:
         """Send a response whole, and wait for the peer to go, so that it is not cut off."""
-        while response:
-            response = response[await self.wire.send(response) :]
-        await self.wire.flush()
+        await self.wire.send_all(response)
         await self.wire.send_eof()
         budget = self.services.max_message
         while budget > 0 and (data := await self.wire.receive(budget)):

@@ -221,19 +221,22 @@ class Link(trio.abc.Stream):
         """Write what the socket takes now; start the drainer for the rest."""
         if self._is_draining or self._is_broken:
             return
-        outbox = self.endpoint.outbox
         try:
-            while data := outbox.peek(_WRITE):
-                taken = self.wire.try_send(data)
-                self._note_sent(data, taken)
-                if taken < len(data):
-                    break
+            self._write()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._break()
             return
-        if len(outbox) or not self.wire.is_flushed or self.endpoint.is_behind:
+        if len(self.endpoint.outbox) or not self.wire.is_flushed or self.endpoint.is_behind:
             self._is_draining = True
             self.nursery.start_soon(self._drain)
+
+    def _write(self) -> None:
+        """Have the wire take what it takes now."""
+        while data := self.endpoint.outbox.peek(_WRITE):
+            taken = self.wire.try_send(data)
+            self._note_sent(data, taken)
+            if taken < len(data):
+                return
 
     def _note_sent(self, data: bytes, taken: int) -> None:
         if not taken:
@@ -251,18 +254,16 @@ class Link(trio.abc.Stream):
         try:
             while len(outbox) or endpoint.is_behind or not self.wire.is_flushed:
                 endpoint.advance()
-                data = outbox.peek(_WRITE)
-                taken = 0
                 with trio.move_on_after(self.write_timeout) as stall:
-                    if data:
-                        taken = await self.wire.send(data)
+                    if len(outbox):
+                        await self.wire.wait_writable()
                     else:
                         await self.wire.flush()
-                        await trio.lowlevel.checkpoint()
                 if stall.cancelled_caught:
                     self._stall()
                     return
-                self._note_sent(data, taken)
+                # Only now is it certain what there is to write: the outbox may have been cleared meanwhile.
+                self._write()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._break()
         except Exception as error:  # noqa: BLE001 - the boundary of a connection
@@ -322,15 +323,19 @@ class Link(trio.abc.Stream):
                     await self._discard_until_close()
                 await self.wire.send_eof()
                 await self._discard_until_end()
-        except (trio.BrokenResourceError, FrameError):
+        except trio.BrokenResourceError:
             pass  # it has gone first, or is not worth waiting for
         finally:
             await self.wire.aclose()
 
     async def _discard_until_close(self) -> None:
+        """Wait for the peer's Close; in vain where it has broken the frames' rules and no frame can be told."""
         budget = _DISCARDED
         while budget > 0:
-            frame = self.reader.next_frame()
+            try:
+                frame = self.reader.next_frame()
+            except FrameError:
+                return
             if frame is None:
                 data = await self.wire.receive(_READ)
                 if not data:

@@ -1,8 +1,12 @@
 """A wire: what a link stands on. Bytes in, bytes out, and no opinion about them.
 
-There are two. A `SocketWire` owns a non-blocking socket, plain or TLS, and
-can be written to from synchronous code. A `StreamWire` makes do with any Trio
-stream: it takes nothing at once, and whoever drains the outbox waits for it.
+Writing is `try_send`, which takes what it can at once, and where that is not
+all, `wait_writable` and again. Bytes that were taken are the wire's, and the
+others the caller's, who may have changed its mind when the wait is over.
+
+There are two. A `SocketWire` owns a non-blocking socket, plain or TLS. A
+`StreamWire` makes do with any Trio stream: it takes one piece at once, which
+leaves this process while somebody waits for that.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from attrs import define, field
 # What OpenSSL encrypts in one go (RFC 8446, 5.1): once it has begun with a
 # piece, it wants that very piece again until the socket has taken it.
 _TLS_RECORD = 16 * 1024
+_STREAM_PIECE = 64 * 1024  # bytes that a stream is given at once
 
 
 class Wire(ABC):
@@ -39,11 +44,11 @@ class Wire(ABC):
         """Send what can be sent without waiting; return how many bytes were taken, maybe 0."""
 
     @abstractmethod
-    async def send(self, data: bytes) -> int:
-        """Send some of `data`, waiting until the wire takes any; return how many bytes were taken.
+    async def wait_writable(self) -> None:
+        """Wait until `try_send` may take something. Always a checkpoint.
 
-        When cancelled, nothing that is not counted was sent by a socket. A
-        stream may have sent a part: then the wire is broken.
+        When cancelled, a stream may have sent a part of what it had taken:
+        then the wire is broken. A socket is as it was.
         """
 
     @property
@@ -53,7 +58,13 @@ class Wire(ABC):
 
     @abstractmethod
     async def flush(self) -> None:
-        """Wait until it has."""
+        """Wait until it has. Always a checkpoint; cancelled like `wait_writable`."""
+
+    async def send_all(self, data: bytes) -> None:
+        """Send all of `data`, and wait until it has left this process. When cancelled, some of it was sent."""
+        while data := data[self.try_send(data) :]:
+            await self.wait_writable()
+        await self.flush()
 
     @abstractmethod
     async def receive(self, limit: int) -> bytes:
@@ -135,15 +146,8 @@ class SocketWire(Wire):
                 return taken
             self._unsent = record[written:]
 
-    async def send(self, data: bytes) -> int:
-        """Wait for room, then write."""
-        while True:
-            await self._wait_for_room()
-            taken = self.try_send(data)
-            if taken:
-                return taken
-
-    async def _wait_for_room(self) -> None:
+    async def wait_writable(self) -> None:
+        """Wait for room in the kernel's buffer, or for what OpenSSL must read first."""
         if self._closed:
             raise trio.ClosedResourceError("the connection is closed")
         if self._wants_read:
@@ -159,12 +163,14 @@ class SocketWire(Wire):
 
     async def flush(self) -> None:
         """Let OpenSSL finish its record."""
+        await trio.lowlevel.checkpoint()
         while self._unsent:
-            await self._wait_for_room()
+            await self.wait_writable()
             self.try_send(b"")
 
     async def receive(self, limit: int) -> bytes:
-        """Read what is there, or wait for it."""
+        """Read what is there, or wait for it. When cancelled, nothing was read."""
+        await trio.lowlevel.checkpoint_if_cancelled()
         waited = False
         while True:
             if self._closed:
@@ -180,7 +186,8 @@ class SocketWire(Wire):
             else:
                 if not waited:
                     # A peer whose bytes are always there already must not keep others from their turn.
-                    await trio.lowlevel.checkpoint()
+                    # Shielded: what was read would be lost.
+                    await trio.lowlevel.cancel_shielded_checkpoint()
                 return data
             waited = True
 
@@ -210,33 +217,46 @@ class StreamWire(Wire):
 
     stream: trio.abc.Stream = field(repr=False)
     peer: str = "stream"
+    _unsent: bytes = field(default=b"", repr=False)  # taken, and not yet given to the stream whole
     _is_broken: bool = False
+    _closed: bool = False
 
     async def handshake(self) -> None:
         """Nothing: a stream that needs one does it by itself."""
         await trio.lowlevel.checkpoint()
 
-    def try_send(self, data: bytes) -> int:  # noqa: ARG002 - a stream takes nothing at once
-        """Take nothing."""
+    def try_send(self, data: bytes) -> int:
+        """Take a piece if the one before has been sent."""
+        self._check()
+        if not self._unsent:
+            self._unsent = bytes(data[:_STREAM_PIECE])
+            return len(self._unsent)
         return 0
 
-    async def send(self, data: bytes) -> int:
-        """Send all of `data`."""
-        if self._is_broken:
-            raise trio.BrokenResourceError("a send was cancelled half way")
+    async def wait_writable(self) -> None:
+        """Give the stream what was taken."""
+        self._check()
+        if not self._unsent:
+            await trio.lowlevel.checkpoint()
+            return
         self._is_broken = True
-        await self.stream.send_all(data)
-        self._is_broken = False
-        return len(data)
+        await self.stream.send_all(self._unsent)
+        self._is_broken, self._unsent = False, b""
+
+    def _check(self) -> None:
+        if self._closed:
+            raise trio.ClosedResourceError("the connection is closed")
+        if self._is_broken:
+            raise trio.BrokenResourceError("a send was cut off half way")
 
     @property
     def is_flushed(self) -> bool:
-        """Always: what it has taken it has sent."""
-        return True
+        """Whether the stream has all that was taken."""
+        return not self._unsent
 
     async def flush(self) -> None:
-        """Nothing."""
-        await trio.lowlevel.checkpoint()
+        """Give the stream what was taken."""
+        await self.wait_writable()
 
     async def receive(self, limit: int) -> bytes:
         """Pass on what the stream gives."""
@@ -251,5 +271,5 @@ class StreamWire(Wire):
 
     async def aclose(self) -> None:
         """Close it without waiting for the peer."""
-        self._is_broken = True
+        self._closed = True
         await trio.aclose_forcefully(self.stream)
