@@ -168,13 +168,14 @@ class Peer:
         return message
 
     async def closed(self) -> int:
-        """Read up to the Close, answer it, read to the end of the stream, and return the code."""
+        """Read up to the Close, answer it, read to the end of the stream, close, and return the code."""
         while not isinstance(event := await self.frame(), CloseConnection):
             assert event is not None, "the stream ended without a Close"
             assert isinstance(event, Message | Ping | Pong), event
         with suppress(trio.BrokenResourceError):
             await self.raw(client_frame(Opcode.CLOSE, int(event.code).to_bytes(2, "big")))
         await self.ended()
+        await trio.aclose_forcefully(self.stream)
         return int(event.code)
 
     async def ended(self) -> None:
