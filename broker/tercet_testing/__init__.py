@@ -1,12 +1,49 @@
-"""What tests of programs that use Tercet need: a real broker in memory, on whatever clock the test runs.
+"""What tests of programs that use Tercet need.
 
-async def test_board_shows_the_last_price(autojump_clock):
-async with memory_broker() as broker, broker.connect() as client:
-...
+- `simulate` makes a scenario a test: real broker, real clients, a virtual
+  network and a virtual clock, all from one seed, under many seeds.
+- `memory_broker` is a real broker in memory, for tests that want no seeds.
 """
 
 from __future__ import annotations
 
+from .history import History
 from .memory import MemoryBroker, MemoryListener, memory_broker
+from .network import Link, Network
+from .running import Outcome, run_seed
+from .simulate import simulate
+from .suite import NotDeterminedError, SimulationError, Suite
+from .watch import DeadlockError, LivelockError
+from .world import (
+    HostClock,
+    NeverReachedError,
+    NoProgressError,
+    SimulatedBroker,
+    SimulatedClient,
+    SimulatedSubscription,
+    Simulation,
+)
 
-__all__ = ["MemoryBroker", "MemoryListener", "memory_broker"]
+__all__ = [
+    "DeadlockError",
+    "History",
+    "HostClock",
+    "Link",
+    "LivelockError",
+    "MemoryBroker",
+    "MemoryListener",
+    "Network",
+    "NeverReachedError",
+    "NoProgressError",
+    "NotDeterminedError",
+    "Outcome",
+    "SimulatedBroker",
+    "SimulatedClient",
+    "SimulatedSubscription",
+    "Simulation",
+    "SimulationError",
+    "Suite",
+    "memory_broker",
+    "run_seed",
+    "simulate",
+]

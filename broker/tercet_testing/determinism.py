@@ -57,12 +57,16 @@ class _Shuffler:
     """Stands where Trio keeps its generator."""
 
     policy: Policy
+    note: Callable[[str], None]
 
     def shuffle(self, batch: list[Any]) -> None:
         """Arrange a pass, which Trio has sorted by age and takes from its end."""
         if len(batch) < 2:  # noqa: PLR2004 - nothing to choose
             return
         run, held = self.policy.arrange(len(batch))
+        if held or run != sorted(run):
+            order = [batch[place].name for place in run] + [f"({batch[place].name})" for place in held]
+            self.note("scheduling choice: " + ", ".join(name.rpartition(".")[2] for name in order))
         if held:
             _run.GLOBAL_RUN_CONTEXT.runner.runq.extend(batch[place] for place in sorted(held))
         batch[:] = [batch[place] for place in reversed(run)]
@@ -77,13 +81,17 @@ class _Shuffler:
 
 
 @contextmanager
-def determined(policy: Policy, entropy: random.Random) -> Iterator[None]:
-    """Make the Trio run that begins in this block repeat itself; `entropy` stands in for `os.urandom`."""
+def determined(policy: Policy, entropy: random.Random, note: Callable[[str], None]) -> Iterator[None]:
+    """Make the Trio run that begins in this block repeat itself.
+
+    `entropy` stands in for `os.urandom`; `note` hears of each pass that does
+    not run in the order of the tasks' age (those held back in brackets).
+    """
     state = random.getstate()
     was_collecting = gc.isenabled()
     with ExitStack() as stack:
         patch = stack.enter_context
-        patch(mock.patch.object(_run, "_r", _Shuffler(policy)))
+        patch(mock.patch.object(_run, "_r", _Shuffler(policy, note)))
         patch(mock.patch.object(_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True))
         patch(mock.patch.object(os, "urandom", entropy.randbytes))
         patch(mock.patch.object(random, "_urandom", entropy.randbytes))

@@ -59,7 +59,7 @@ class Subscribed:
 
 @frozen
 class Delivered:
-    """The application was handed a message; `epoch` is None where the client cannot know it (a filter over namespaces)."""
+    """The application was handed a message; `epoch` is None where a filter spans namespaces."""
 
     at: float
     client: str

@@ -10,7 +10,6 @@ the scheduler decides.
 from __future__ import annotations
 
 import math
-import random
 from collections import deque
 from collections.abc import Callable
 
@@ -19,10 +18,14 @@ from attrs import define, field
 
 from tercet_broker.runtime import StreamWire, Wire
 
+from .chance import Choices
+
 _HANDSHAKE = 3  # one-way trips until a connection stands
 _SYN_TIMEOUT = 127.0  # seconds; Linux, tcp_syn_retries = 6
 _BACKLOG = 128
 _MAX_SEGMENT = 16 * 1024
+_CUT = 10  # one segment in so many is cut short
+_ROUNDING = 1e-9  # of a tick: what is on one, up to rounding, stays there
 
 
 @define(eq=False)
@@ -70,7 +73,8 @@ class _Pipe:
         self.newest = arrival
         self.segments.append((arrival, data))
         self.size += len(data)
-        self.network.note(f"{self.source} -> {self.target} {len(data)} bytes at {arrival:.3f}")
+        late = "late: " if self.network.was_late else ""
+        self.network.note(f"{late}{self.source} -> {self.target}, {len(data)} bytes, arriving at {arrival:.3f}")
         self.changed.unpark_all()
 
     def delay(self) -> None:
@@ -269,14 +273,15 @@ class Network:
     """All hosts and what lies between them.
 
     Attributes:
-        chance: the network's stream.
+        choices: the network's stream.
         note: writes a line into the trace.
         tick: seconds to which arrivals are quantised.
     """
 
-    chance: random.Random
+    choices: Choices
     note: Callable[[str], None] = field(default=lambda _: None)
     tick: float = 0.010
+    was_late: bool = False  # whether the latency that was drawn last is more than the least
     default: Link = field(factory=Link)
     _links: dict[tuple[str, str], Link] = field(factory=dict)  # {(from, to): link}
     _listeners: dict[str, SimulatedListener] = field(factory=dict)  # {host: listener}
@@ -396,14 +401,24 @@ class Network:
     # Chance
 
     def draw_latency(self, link: Link) -> float:
-        """Return how long a segment takes, so that it arrives on a tick."""
+        """Return how long a segment takes, so that it arrives on a tick; the least is the default choice."""
         least, most = link.latency
+        bits = self.choices.draw()
         now = trio.current_time()
-        ticks = math.ceil((now + self.chance.uniform(least, most)) / self.tick - 1e-9)
+        soonest = math.ceil((now + least) / self.tick - _ROUNDING)
+        ticks = soonest
+        if bits is not None:
+            span = (bits >> 11) / (1 << 53) * (most - least)
+            ticks = math.ceil((now + least + span) / self.tick - _ROUNDING)
+            if ticks != soonest:
+                self.choices.deviate()
+        self.was_late = ticks != soonest
         return max(ticks * self.tick - now, 0.0)
 
     def draw_cut(self, size: int) -> int:
-        """Return how many of `size` bytes the next segment takes: mostly all, now and then fewer."""
-        if size > 1 and self.chance.random() < 0.1:  # noqa: PLR2004 - one in ten
-            return self.chance.randint(1, size)
-        return size
+        """Return how many of `size` bytes the next segment takes: mostly all (the default), now and then fewer."""
+        bits = self.choices.draw()
+        if bits is None or size == 1 or bits % _CUT:
+            return size
+        self.choices.deviate()
+        return 1 + (bits >> 32) % size

@@ -23,6 +23,7 @@ class Kept:
     """Which choices of a run are made, the others taking their default: what a failure is shrunk to."""
 
     scheduling: Container[int] | None = None
+    delays: Container[int] | None = None
     faults: Container[int] | None = None
 
 
@@ -38,7 +39,8 @@ class Outcome:
         seconds: virtual ones.
         deliveries: copies of messages that sockets took.
         reached: {name of a `sometimes`: how often it was reached}.
-        scheduling: the numbers of the scheduling choices that mattered (took other than their default).
+        scheduling: the numbers of the scheduling choices that took other than their default.
+        delays: the same of the network's.
         faults: the same of the faults.
     """
 
@@ -52,6 +54,7 @@ class Outcome:
     deliveries: int
     reached: dict[str, int]
     scheduling: tuple[int, ...] = field(repr=False)
+    delays: tuple[int, ...] = field(repr=False)
     faults: tuple[int, ...] = field(repr=False)
 
 
@@ -63,6 +66,7 @@ def run_seed(scenario: Scenario, seed: int, *, policy: str = "fair", kept: Kept 
     """
     kept = kept or Kept()
     scheduling = Choices(seed_of(seed, "scheduler"), kept.scheduling)
+    delays = Choices(seed_of(seed, "network"), kept.delays)
     faults = Choices(seed_of(seed, "faults"), kept.faults)
     watch = Watch(Trace())
     clock = trio.testing.MockClock(autojump_threshold=0)
@@ -73,7 +77,7 @@ def run_seed(scenario: Scenario, seed: int, *, policy: str = "fair", kept: Kept 
         nonlocal seconds
         with tripwires(clock.current_time), trio.CancelScope() as watch.scope:
             async with trio.open_nursery() as nursery:
-                simulation = Simulation(seed, nursery, watch, faults)
+                simulation = Simulation(seed, nursery, watch, faults, delays)
                 worlds.append(simulation)
                 await scenario(simulation)
                 await simulation.settle()
@@ -81,7 +85,12 @@ def run_seed(scenario: Scenario, seed: int, *, policy: str = "fair", kept: Kept 
                 nursery.cancel_scope.cancel()
 
     error: BaseException | None = None
-    with determined(POLICIES[policy](scheduling), stream(seed, "entropy")):
+
+    def note(order: str) -> None:
+        if kept.scheduling is not None:  # the run is being shrunk, or shown
+            watch.trace.note(clock.current_time(), order)
+
+    with determined(POLICIES[policy](scheduling), stream(seed, "entropy"), note):
         try:
             trio.run(main, clock=clock, instruments=[watch])
         except Exception as raised:  # noqa: BLE001 - it is the result
@@ -99,6 +108,7 @@ def run_seed(scenario: Scenario, seed: int, *, policy: str = "fair", kept: Kept 
         deliveries=0 if world is None else sum(broker.delivered for broker in world.brokers),
         reached={} if world is None else dict(world.reached),
         scheduling=tuple(scheduling.deviations),
+        delays=tuple(delays.deviations),
         faults=tuple(faults.deviations),
     )
 

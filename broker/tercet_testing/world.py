@@ -237,13 +237,15 @@ class Simulation:
         network: what lies between the hosts.
         random: the scenario's own stream of chance.
         history: what clients did and got, for the checker.
-        faults: numbered choices of `chaos`.
+        faults: the choices of `chaos`.
+        delays: the network's.
     """
 
     seed: int
     nursery: trio.Nursery = field(repr=False)
     watch: Watch = field(repr=False)
     faults: Choices = field(repr=False)
+    delays: Choices = field(repr=False)
     network: Network = field(init=False, repr=False)
     random: random.Random = field(init=False, repr=False)
     history: History = field(factory=History, repr=False)
@@ -253,7 +255,7 @@ class Simulation:
 
     def __attrs_post_init__(self) -> None:
         """Lay out the world."""
-        self.network = Network(stream(self.seed, "network"), self._note)
+        self.network = Network(self.delays, self._note)
         self.random = stream(self.seed, "application")
 
     def _note(self, line: str) -> None:

@@ -1,0 +1,189 @@
+"""`tercet simulate`: many seeds of a file's scenarios, on several processors, without pytest."""
+
+from __future__ import annotations
+
+import importlib.util
+import multiprocessing
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import click
+from attrs import frozen
+
+from .scheduling import POLICIES
+from .suite import Suite, Totals
+from .world import NeverReachedError
+
+_CHUNK = 20  # seeds that a process gets at a time
+_FAILED = 1
+
+
+@frozen
+class _Job:
+    """Some seeds of one scenario, for another process."""
+
+    path: Path
+    scenario: str
+    seeds: range
+    policies: tuple[str, ...]
+    traces: Path
+
+
+@frozen
+class _Done:
+    """What became of a job: its totals, or the report of the first failure."""
+
+    totals: Totals
+    failure: str | None
+
+
+def _load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise click.ClickException(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _scenarios(module: ModuleType) -> dict[str, Any]:
+    """Return {name: decorated test} of what `@simulate` decorates in a module."""
+    return {name: thing for name, thing in vars(module).items() if hasattr(thing, "simulation")}
+
+
+def _suite(job: _Job) -> Suite:
+    test = _scenarios(_load(job.path))[job.scenario]
+    scenario, _, policies, _ = test.simulation
+
+    def replay(seed: int, policy: str) -> str:
+        return f"tercet simulate {job.path} --only {job.scenario} --seed {seed} --policy {policy}"
+
+    return Suite(job.scenario, scenario, policies=job.policies or policies, replay=replay, traces=job.traces)
+
+
+def _run(job: _Job) -> _Done:
+    suite = _suite(job)
+    totals = Totals()
+    for seed in job.seeds:
+        outcome = suite.run_one(seed)
+        totals = totals.plus(outcome)
+        if outcome.error is not None:
+            return _Done(totals, suite.report(outcome, None))
+    return _Done(totals, None)
+
+
+def _add(one: Totals, other: Totals) -> Totals:
+    reached = {name: one.reached.get(name, 0) + other.reached.get(name, 0) for name in {**one.reached, **other.reached}}
+    return Totals(
+        one.runs + other.runs,
+        one.steps + other.steps,
+        one.seconds + other.seconds,
+        one.deliveries + other.deliveries,
+        reached,
+    )
+
+
+@click.command("simulate")
+@click.argument("path", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--seeds", default=1000, show_default=True, help="How many seeds, from --first on.")
+@click.option("--first", default=0, show_default=True, help="The first seed.")
+@click.option("--seed", type=int, help="Just this seed.")
+@click.option("--only", help="Just the scenario of this name.")
+@click.option("--policy", type=click.Choice(list(POLICIES)), help="Just this scheduling policy.")
+@click.option("--jobs", default=1, show_default=True, help="Processes.")
+@click.option("--traces", type=click.Path(path_type=Path), default=Path(".sim-traces"), show_default=True)
+def simulate_command(  # noqa: PLR0913 - one parameter an option
+    path: Path,
+    *,
+    seeds: int,
+    first: int,
+    seed: int | None,
+    only: str | None,
+    policy: str | None,
+    jobs: int,
+    traces: Path,
+) -> int:
+    """Run the scenarios of PATH, functions decorated with @simulate, under many seeds.
+
+    Ends with 0 if all passed, and with 1 at the first failure of a scenario,
+    which is shrunk and reported.
+
+    \b
+      tercet simulate scenarios.py --seeds 1000 --jobs 2
+      tercet simulate scenarios.py --only test_partition --seed 17
+    """  # noqa: D301 - \b is click's
+    chosen = range(first, first + seeds) if seed is None else range(seed, seed + 1)
+    found = _scenarios(_load(path))
+    names = [only] if only else list(found)
+    if not names or any(name not in found for name in names):
+        raise click.UsageError(f"{path} has no scenario {only or '(nothing is decorated with @simulate)'}")
+    policies = (policy,) if policy else ()
+    code = 0
+    for name in names:
+        todo = [_Job(path, name, chosen[at : at + _CHUNK], policies, traces) for at in range(0, len(chosen), _CHUNK)]
+        began = time.perf_counter()
+        totals, failure = _run_jobs(todo, jobs, name, len(chosen))
+        if failure is None and seed is None:
+            failure = _never_reached(found[name], name, totals)
+        click.echo(_summary(name, totals, time.perf_counter() - began, failed=failure is not None))
+        if failure is not None:
+            click.echo(failure, err=True)
+            code = _FAILED
+    return code
+
+
+def _never_reached(test: Any, name: str, totals: Totals) -> str | None:
+    scenario, _, _, sometimes = test.simulation
+    try:
+        Suite(name, scenario, sometimes=sometimes).check_reached(totals)
+    except NeverReachedError as error:
+        return str(error)
+    return None
+
+
+def _run_jobs(todo: Sequence[_Job], jobs: int, name: str, count: int) -> tuple[Totals, str | None]:
+    from rich import progress as rich  # noqa: PLC0415 - half of this command's start
+    from rich.console import Console  # noqa: PLC0415
+
+    totals = Totals()
+    with rich.Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(name, total=count)
+        for done in _results(todo, jobs):
+            totals = _add(totals, done.totals)
+            bar.update(task, completed=totals.runs)
+            if done.failure is not None:
+                return totals, done.failure
+    return totals, None
+
+
+def _results(todo: Sequence[_Job], jobs: int) -> Iterator[_Done]:
+    """Yield what becomes of the jobs, as they end."""
+    if jobs == 1:
+        yield from map(_run, todo)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        waiting: set[Future[_Done]] = {pool.submit(_run, job) for job in todo}
+        try:
+            while waiting:
+                ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    yield future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _summary(name: str, totals: Totals, seconds: float, *, failed: bool) -> str:
+    reached = ", ".join(f"{what} in {count}" for what, count in sorted(totals.reached.items()))
+    rate = max(seconds, 1e-9)
+    return (
+        f"{'FAILED' if failed else 'passed'}  {name}: {totals.runs} runs in {seconds:.1f} s "
+        f"({totals.seconds / rate:,.0f} virtual seconds, {totals.deliveries / rate:,.0f} deliveries and "
+        f"{totals.steps / rate:,.0f} steps a second)" + (f"; {reached}" if reached else "")
+    )

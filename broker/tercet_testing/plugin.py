@@ -1,0 +1,30 @@
+"""The pytest plugin: options for simulations, and the fixtures."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from .scheduling import POLICIES
+from .simulate import options
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--sim-…`."""
+    group = parser.getgroup("tercet", "simulations of Tercet")
+    group.addoption("--sim-seed", type=int, help="run simulations under this seed only")
+    group.addoption("--sim-seeds", type=int, help="run simulations under so many seeds, from 0")
+    group.addoption("--sim-policy", choices=list(POLICIES), help="run simulations under this scheduling policy only")
+    group.addoption("--sim-traces", type=Path, default=Path(".sim-traces"), help="where traces of failures go")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tell `simulate` what was asked for."""
+    options.seed = config.getoption("--sim-seed")
+    options.seeds = config.getoption("--sim-seeds")
+    options.policy = config.getoption("--sim-policy")
+    options.traces = config.getoption("--sim-traces")
+    if find_spec("pytest_trio") is not None:  # simulations do not need it, the fixtures do
+        config.pluginmanager.import_plugin("tercet_testing.fixtures")

@@ -1,0 +1,115 @@
+"""From a failing run to the fewest choices with which it still fails.
+
+A run is a seed and two streams of numbered choices: which order the scheduler
+took, and which fault happened when. Each choice can be undone on its own. So
+this is the minimising delta debugging of Zeller and Hildebrandt (2002) over
+the choices that mattered: undo half of them, and keep what still fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from attrs import define, evolve, frozen
+
+from .running import Kept, Outcome, Scenario, run_seed
+
+
+@frozen
+class Chosen:
+    """The numbers of the choices that a run makes; all others take their default."""
+
+    faults: tuple[int, ...]
+    delays: tuple[int, ...]
+    scheduling: tuple[int, ...]
+
+
+@frozen
+class Shrunk:
+    """The smallest failing run that was found.
+
+    Attributes:
+        outcome: how it went.
+        chosen: the choices that it needs.
+        passing: a run with one choice less, which passes; None if none was tried.
+        runs: how many runs it took to find.
+    """
+
+    outcome: Outcome
+    chosen: Chosen
+    passing: Outcome | None
+    runs: int
+
+
+@define(eq=False)
+class _Shrinker:
+    scenario: Scenario
+    failed: Outcome
+    budget: int
+    best: Outcome
+    runs: int = 0
+    passing: Outcome | None = None
+
+    def fails(self, chosen: Chosen) -> bool:
+        """Tell whether the run with just these choices fails in the same way."""
+        if self.runs >= self.budget:
+            return False
+        self.runs += 1
+        kept = Kept(frozenset(chosen.scheduling), frozenset(chosen.delays), frozenset(chosen.faults))
+        outcome = run_seed(self.scenario, self.failed.seed, policy=self.failed.policy, kept=kept)
+        if outcome.error is None:
+            self.passing = outcome
+            return False
+        if type(outcome.error) is not type(self.failed.error):
+            return False
+        self.best = outcome
+        return True
+
+    def minimise(self, choices: Sequence[int], fails: Callable[[tuple[int, ...]], bool]) -> tuple[int, ...]:
+        """Return a subset that still fails and of which no tried part can be left out."""
+        kept = list(choices)
+        if not kept or fails(()):
+            return ()
+        parts = 2
+        while len(kept) > 1 and self.runs < self.budget:
+            size = max(len(kept) // parts, 1)
+            for start in range(0, len(kept), size):
+                rest = kept[:start] + kept[start + size :]
+                if fails(tuple(rest)):
+                    kept, parts = rest, max(parts - 1, 2)
+                    break
+            else:
+                if size == 1:
+                    break
+                parts = min(parts * 2, len(kept))
+        return tuple(kept)
+
+
+def shrink(scenario: Scenario, failed: Outcome, *, budget: int = 200) -> Shrunk:
+    """Return the smallest failing run that `budget` runs can find; it fails with the same type of error.
+
+    Faults are undone first, then delays of the network, then the scheduler's
+    choices: in the order in which a person would like to be rid of them.
+    """
+    shrinker = _Shrinker(scenario, failed, budget, best=failed)
+    chosen = Chosen(failed.faults, failed.delays, failed.scheduling)
+    for what in ("faults", "delays", "scheduling"):
+
+        def fails(some: tuple[int, ...], what: str = what, chosen: Chosen = chosen) -> bool:
+            return shrinker.fails(evolve(chosen, **{what: some}))
+
+        chosen = evolve(chosen, **{what: shrinker.minimise(getattr(chosen, what), fails)})
+    return Shrunk(shrinker.best, chosen, shrinker.passing, shrinker.runs)
+
+
+def first_difference(failing: Sequence[str], passing: Sequence[str]) -> tuple[int, str, str] | None:
+    """Return (line number from 1, the failing run's line, the passing run's) where two traces part."""
+    for number, (mine, other) in enumerate(zip(failing, passing, strict=False), 1):
+        if mine != other:
+            return number, mine, other
+    if len(failing) != len(passing):
+        number = min(len(failing), len(passing))
+        longer = failing if len(failing) > len(passing) else passing
+        pair = (longer[number], "(its end)") if longer is failing else ("(its end)", longer[number])
+        return number + 1, *pair
+    return None

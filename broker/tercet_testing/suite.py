@@ -1,0 +1,185 @@
+"""Many seeds of one scenario: run, compare, shrink, report."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from attrs import define, field, frozen
+
+from .running import Outcome, Scenario, run_seed
+from .shrinking import Shrunk, first_difference, shrink
+from .world import NeverReachedError
+
+DEFAULT_POLICIES = ("fair", "starve", "ranked")
+_CHOICE = re.compile(r" (chaos|scheduling choice|late): ")
+_SHOWN = 20  # lines of a shrunk schedule
+REPEAT_EVERY = 25  # one seed in so many runs twice, and must leave the same trace
+
+
+class SimulationError(AssertionError):
+    """A scenario failed under a seed; the text says which, how to replay it, and what it takes."""
+
+
+class NotDeterminedError(AssertionError):
+    """A seed left two different traces: something in the world does not come from the seed."""
+
+
+@frozen
+class Totals:
+    """What many runs add up to.
+
+    Attributes:
+        seconds: virtual ones.
+        reached: {name of a `sometimes`: how many runs reached it}.
+    """
+
+    runs: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+    deliveries: int = 0
+    reached: dict[str, int] = field(factory=dict)
+
+    def plus(self, outcome: Outcome) -> Totals:
+        """Return the totals with one more run."""
+        reached = dict(self.reached)
+        for name, count in outcome.reached.items():
+            reached[name] = reached.get(name, 0) + bool(count)
+        return Totals(
+            self.runs + 1,
+            self.steps + outcome.steps,
+            self.seconds + outcome.seconds,
+            self.deliveries + outcome.deliveries,
+            reached,
+        )
+
+
+@define(eq=False)
+class Suite:
+    """One scenario and how it is run.
+
+    Attributes:
+        name: what a report calls it.
+        policies: seed n runs under the n-th of these, in turn.
+        sometimes: states that at least one run must reach.
+        replay: writes the command that repeats a seed under a policy.
+        traces: the folder that failing runs' traces are written to.
+    """
+
+    name: str
+    scenario: Scenario
+    policies: Sequence[str] = DEFAULT_POLICIES
+    sometimes: Sequence[str] = ()
+    replay: Callable[[int, str], str] = field(default=lambda seed, policy: f"seed {seed}, policy {policy}")
+    traces: Path = Path(".sim-traces")
+    shrink_budget: int = 200
+
+    def policy_of(self, seed: int) -> str:
+        """Return the policy that a seed runs under."""
+        return self.policies[seed % len(self.policies)]
+
+    def run_one(self, seed: int) -> Outcome:
+        """Run one seed, and now and then the same one twice.
+
+        Raises:
+            NotDeterminedError: the two left different traces.
+        """
+        outcome = run_seed(self.scenario, seed, policy=self.policy_of(seed))
+        if outcome.error is None and seed % REPEAT_EVERY == 0:
+            again = run_seed(self.scenario, seed, policy=self.policy_of(seed))
+            if again.digest != outcome.digest:
+                raise NotDeterminedError(self._compare(seed, outcome, again))
+        return outcome
+
+    def run(self, seeds: Iterable[int], progress: Callable[[Totals], None] = lambda _: None) -> Totals:
+        """Run seeds until one fails.
+
+        Raises:
+            SimulationError: one failed, caused by what it raised.
+            NeverReachedError: none reached a state that the scenario is about.
+        """
+        totals = Totals()
+        passing: Outcome | None = None
+        for seed in seeds:
+            outcome = self.run_one(seed)
+            totals = totals.plus(outcome)
+            if outcome.error is not None:
+                raise SimulationError(self.report(outcome, passing)) from outcome.error
+            passing = outcome
+            progress(totals)
+        self.check_reached(totals)
+        return totals
+
+    def check_reached(self, totals: Totals) -> None:
+        """Demand that some run was in every state that the scenario is about.
+
+        Raises:
+            NeverReachedError: none was.
+        """
+        names = dict.fromkeys((*self.sometimes, *totals.reached))
+        missing = [name for name in names if not totals.reached.get(name)]
+        if missing:
+            raise NeverReachedError(f"{self.name}: none of {totals.runs} runs was ever {', '.join(missing)}")
+
+    # What a failure says
+
+    def report(self, failed: Outcome, passing: Outcome | None) -> str:
+        """Return all that helps with a failing run: it is shrunk for that."""
+        small = shrink(self.scenario, failed, budget=self.shrink_budget)
+        path = self._write_trace(failed)
+        lines = [
+            f"{self.name} fails with seed {failed.seed} under policy {failed.policy!r}:",
+            "",
+            *(f"    {line}" for line in "".join(traceback.format_exception_only(failed.error)).splitlines()),
+            "",
+            f"replay it:  {self.replay(failed.seed, failed.policy)}",
+            f"its trace:  {path}",
+            *self._describe_shrunk(failed, small),
+            *self._describe_difference(small, passing),
+        ]
+        return "\n".join(lines)
+
+    def _write_trace(self, failed: Outcome) -> Path:
+        self.traces.mkdir(parents=True, exist_ok=True)
+        stem = "".join(c if c.isalnum() else "_" for c in self.name.rpartition("::")[2])
+        path = self.traces / f"{stem}-{failed.seed}-{failed.policy}.trace"
+        path.write_text("\n".join(failed.lines) + "\n")
+        return path
+
+    def _describe_shrunk(self, failed: Outcome, small: Shrunk) -> list[str]:
+        chosen = small.chosen
+        what = [line for line in small.outcome.lines if _CHOICE.search(line)]
+        return [
+            "",
+            f"shrunk in {small.runs} runs; of what was left to chance, this is enough to fail:",
+            f"    {len(chosen.faults)} of {len(failed.faults)} faults",
+            f"    {len(chosen.delays)} of {len(failed.delays)} delays of the network",
+            f"    {len(chosen.scheduling)} of {len(failed.scheduling)} scheduling choices",
+            *(f"        {line}" for line in what[:_SHOWN]),
+            *([f"        … and {len(what) - _SHOWN} more"] if len(what) > _SHOWN else []),
+        ]
+
+    def _describe_difference(self, small: Shrunk, passing: Outcome | None) -> list[str]:
+        other = small.passing or passing
+        if other is None:
+            return []
+        parting = first_difference(small.outcome.lines, other.lines)
+        if parting is None:
+            return []
+        number, mine, theirs = parting
+        what = "the same with one choice less" if small.passing is not None else f"seed {other.seed}"
+        before = small.outcome.lines[max(number - 4, 0) : number - 1]
+        return [
+            "",
+            f"it parts from a run that passes ({what}) at line {number}:",
+            *(f"      {line}" for line in before),
+            f"    - {theirs}",
+            f"    + {mine}",
+        ]
+
+    def _compare(self, seed: int, one: Outcome, other: Outcome) -> str:
+        parting = first_difference(one.lines, other.lines)
+        text = f"{self.name}: seed {seed} left two different traces"
+        return text if parting is None else f"{text}, from line {parting[0]} on:\n    {parting[1]}\n    {parting[2]}"
