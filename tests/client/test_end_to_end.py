@@ -49,14 +49,18 @@ async def test_history_replay_live_and_history(tmp_path: Path) -> None:
 
 async def test_small_buffer_loses_nothing_where_there_is_history(tmp_path: Path) -> None:
     """It steps back again and again, and gets everything from the log, once and in order."""
-    async with serving(tmp_path / "socket") as (_, url), tercet.connect(url) as client:
-        async with client.subscribe("a/x", buffer=50) as subscription, client.pipeline() as out:
-            for n in range(COUNT):
-                await out.publish("a/x", n)
-            await out.drain()
-            seen = [(await subscription.receive()).data for _ in range(COUNT)]
-            assert seen == list(range(COUNT))
-            assert subscription.gaps == 0
+    async with (
+        serving(tmp_path / "socket") as (_, url),
+        tercet.connect(url) as client,
+        client.subscribe("a/x", buffer=50) as subscription,
+        client.pipeline() as out,
+    ):
+        for n in range(COUNT):
+            await out.publish("a/x", n)
+        await out.drain()
+        seen = [(await subscription.receive()).data for _ in range(COUNT)]
+        assert seen == list(range(COUNT))
+        assert subscription.gaps == 0
         assert client.statistics().received > COUNT
 
 
