@@ -14,6 +14,8 @@ from attrs import define, evolve, frozen
 
 from .running import Kept, Outcome, Scenario, run_seed
 
+_TRIES = 10  # runs to find one that passes beside the smallest that fails
+
 
 @frozen
 class Chosen:
@@ -48,22 +50,32 @@ class _Shrinker:
     budget: int
     best: Outcome
     runs: int = 0
-    passing: Outcome | None = None
+
+    def run(self, chosen: Chosen) -> Outcome:
+        """Run with just these choices."""
+        self.runs += 1
+        kept = Kept(frozenset(chosen.scheduling), frozenset(chosen.delays), frozenset(chosen.faults))
+        return run_seed(self.scenario, self.failed.seed, policy=self.failed.policy, kept=kept)
 
     def fails(self, chosen: Chosen) -> bool:
         """Tell whether the run with just these choices fails in the same way."""
         if self.runs >= self.budget:
             return False
-        self.runs += 1
-        kept = Kept(frozenset(chosen.scheduling), frozenset(chosen.delays), frozenset(chosen.faults))
-        outcome = run_seed(self.scenario, self.failed.seed, policy=self.failed.policy, kept=kept)
-        if outcome.error is None:
-            self.passing = outcome
-            return False
-        if type(outcome.error) is not type(self.failed.error):
+        outcome = self.run(chosen)
+        if outcome.error is None or type(outcome.error) is not type(self.failed.error):
             return False
         self.best = outcome
         return True
+
+    def with_one_less(self, chosen: Chosen) -> Outcome | None:
+        """Return a run that passes and makes all but one of the choices; None if a few tries find none."""
+        ways = [(what, n) for what in ("scheduling", "delays", "faults") for n in getattr(chosen, what)]
+        for what, number in ways[:_TRIES]:
+            rest = tuple(other for other in getattr(chosen, what) if other != number)
+            outcome = self.run(evolve(chosen, **{what: rest}))
+            if outcome.error is None:
+                return outcome
+        return None
 
     def minimise(self, choices: Sequence[int], fails: Callable[[tuple[int, ...]], bool]) -> tuple[int, ...]:
         """Return a subset that still fails and of which no tried part can be left out."""
@@ -99,7 +111,8 @@ def shrink(scenario: Scenario, failed: Outcome, *, budget: int = 200) -> Shrunk:
             return shrinker.fails(evolve(chosen, **{what: some}))
 
         chosen = evolve(chosen, **{what: shrinker.minimise(getattr(chosen, what), fails)})
-    return Shrunk(shrinker.best, chosen, shrinker.passing, shrinker.runs)
+    smallest, runs = shrinker.best, shrinker.runs
+    return Shrunk(smallest, chosen, shrinker.with_one_less(chosen), runs)
 
 
 def first_difference(failing: Sequence[str], passing: Sequence[str]) -> tuple[int, str, str] | None:

@@ -100,6 +100,7 @@ class Suite:
             SimulationError: one failed, caused by what it raised.
             NeverReachedError: none reached a state that the scenario is about.
         """
+        __tracebackhide__ = True
         totals = Totals()
         passing: Outcome | None = None
         for seed in seeds:
