@@ -96,7 +96,9 @@ class Link(trio.abc.Stream):
     heard_at: float = field(factory=trio.current_time)
     sent_at: float = field(factory=trio.current_time)
     ending: Ending | None = None
-    _greeting: bytes = field(default=b"", repr=False)
+    _greeting: bytes = field(default=b"", repr=False)  # the request, until trio-websocket has it
+    _response: bytes = field(default=b"", repr=False)  # to the request, ahead of everything in the outbox
+    _is_accepted: bool = False
     _is_hungry: bool = False  # all that was received has been served
     _is_held: bool = False  # trio-websocket has a request or a message that was not received yet
     _is_draining: bool = False
@@ -169,8 +171,12 @@ class Link(trio.abc.Stream):
         try:
             self.endpoint.receive(payload, is_text=is_text)
         except Exception as error:  # noqa: BLE001 - the boundary of a connection
-            self.endpoint.fault(error)
-            self.close(CloseCode.INTERNAL_ERROR, "internal error")
+            self.fault(error)
+
+    def fault(self, error: Exception) -> None:
+        """End this connection, and no other, for a bug that showed while it was served."""
+        self.endpoint.fault(error)
+        self.close(CloseCode.INTERNAL_ERROR, "internal error")
 
     def _hand_over(self, frame: Frame) -> bytes:
         if frame.is_last:
@@ -201,7 +207,16 @@ class Link(trio.abc.Stream):
         await trio.lowlevel.checkpoint()
         if self._is_broken:
             raise trio.BrokenResourceError("the peer is gone")
-        self.endpoint.outbox.notify(bytes(data))
+        if not self._is_accepted:
+            # What the broker had to say meanwhile (that it drains, say) waits behind the response.
+            self._is_accepted = True
+            self._response = bytes(data)
+            self.wake()
+            return
+        outbox = self.endpoint.outbox
+        outbox.notify(bytes(data))
+        if self._heard_close:
+            outbox.seal()  # this was the answer to the peer's Close, and no frame may follow it (RFC 6455, 5.5.1)
 
     async def wait_send_all_might_not_block(self) -> None:
         """Return: the outbox takes what is sent."""
@@ -219,20 +234,20 @@ class Link(trio.abc.Stream):
 
     def flush(self) -> None:
         """Write what the socket takes now; start the drainer for the rest."""
-        if self._is_draining or self._is_broken:
+        if self._is_draining or self._is_broken or not self._is_accepted:
             return
         try:
             self._write()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._break()
             return
-        if len(self.endpoint.outbox) or not self.wire.is_flushed or self.endpoint.is_behind:
+        if self._has_more():
             self._is_draining = True
             self.nursery.start_soon(self._drain)
 
     def _write(self) -> None:
         """Have the wire take what it takes now."""
-        while data := self.endpoint.outbox.peek(_WRITE):
+        while data := self._response or self.endpoint.outbox.peek(_WRITE):
             taken = self.wire.try_send(data)
             self._note_sent(data, taken)
             if taken < len(data):
@@ -244,18 +259,24 @@ class Link(trio.abc.Stream):
         if self.tracer is not None:
             self.tracer.sent(data[:taken])
         self.sent_at = trio.current_time()
-        self.endpoint.outbox.sent(taken)
+        if self._response:
+            self._response = self._response[taken:]
+        else:
+            self.endpoint.outbox.sent(taken)
         if self._released:
             self._released.unpark_all()
 
+    def _has_more(self) -> bool:
+        return bool(self._response or len(self.endpoint.outbox) or not self.wire.is_flushed or self.endpoint.is_behind)
+
     async def _drain(self) -> None:
         """Write until all is written and every replay is through."""
-        outbox, endpoint = self.endpoint.outbox, self.endpoint
+        endpoint = self.endpoint
         try:
-            while len(outbox) or endpoint.is_behind or not self.wire.is_flushed:
+            while self._has_more():
                 endpoint.advance()
                 with trio.move_on_after(self.write_timeout) as stall:
-                    if len(outbox):
+                    if self._response or len(endpoint.outbox):
                         await self.wire.wait_writable()
                     else:
                         await self.wire.flush()
@@ -267,8 +288,7 @@ class Link(trio.abc.Stream):
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._break()
         except Exception as error:  # noqa: BLE001 - the boundary of a connection
-            endpoint.fault(error)
-            self.close(CloseCode.INTERNAL_ERROR, "internal error")
+            self.fault(error)
         finally:
             self._is_draining = False
             self._released.unpark_all()
@@ -306,6 +326,10 @@ class Link(trio.abc.Stream):
         if self._listening is not None:
             self._listening.cancel()
         self._released.unpark_all()
+
+    def end(self) -> None:
+        """Hear that the connection has ended. The flusher may still have it on its list, and must not touch it."""
+        self._is_broken = True
 
     async def goodbye(self) -> None:
         """Flush, hear the peer's Close, see its end, and close the wire.
