@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Protocol
+from contextlib import suppress
+from typing import NoReturn, Protocol
 
 import structlog
 import trio
@@ -171,20 +172,23 @@ class Connection:
                 self._connect_by = began + services.timeouts.connect
                 services.deadlines.schedule(self, self._next_look(began))
                 self.established(self)
-                await self._talk(link, nursery, upgrade.subprotocol)
+                with suppress(ConnectionClosed):
+                    await self._talk(link, nursery, upgrade.subprotocol)
                 endpoint.leave()
                 with trio.move_on_after(services.timeouts.close):
                     await link.goodbye()
                 nursery.cancel_scope.cancel()
         finally:
+            if self._link is not None:
+                self._link.end()
             services.deadlines.schedule(self, math.inf)
             endpoint.leave()
             endpoint.close()
             self.ended(self)
             self._log_end(began)
 
-    async def _talk(self, link: Link, nursery: trio.Nursery, subprotocol: str | None) -> None:
-        """Let trio-websocket read, and receive what comes its way, until the connection ends."""
+    async def _talk(self, link: Link, nursery: trio.Nursery, subprotocol: str | None) -> NoReturn:
+        """Let trio-websocket read, and receive what comes its way, until that raises `ConnectionClosed`."""
         request = await wrap_server_stream(
             nursery,
             link,
@@ -195,10 +199,7 @@ class Connection:
         websocket = await request.accept(subprotocol=subprotocol)
         link.received()
         while True:
-            try:
-                message = await websocket.get_message()
-            except ConnectionClosed:
-                return
+            message = await websocket.get_message()
             if isinstance(message, str):
                 link.deliver(message.encode(), is_text=True)
             else:
@@ -237,14 +238,18 @@ class Connection:
         self.services.deadlines.schedule(self, trio.current_time())
 
     def look(self, now: float) -> float:
-        """Do what is due; return when to look again."""
+        """Do what is due; return when to look again. Raises nothing: all connections share the task that calls it."""
         link, endpoint = self._link, self._endpoint
         if link is None or endpoint is None or link.ending is not None:
             return math.inf
-        if now >= self.drain_at:
-            endpoint.end(CloseCode.SERVICE_RESTART, "the broker stops; come back")
+        try:
+            if now >= self.drain_at:
+                endpoint.end(CloseCode.SERVICE_RESTART, "the broker stops; come back")
+                return math.inf
+            return min(self.drain_at, self._look_at_life(now, link, endpoint))
+        except Exception as error:  # noqa: BLE001 - the boundary of a connection
+            link.fault(error)
             return math.inf
-        return min(self.drain_at, self._look_at_life(now, link, endpoint))
 
     def _next_look(self, now: float) -> float:
         """Return when to look at a connection that is not open yet, and may be by then."""
@@ -257,6 +262,10 @@ class Connection:
                 return self._next_look(now)
             endpoint.end(CloseCode.TIMEOUT, f"no 'connect' within {timeouts.connect:g} s")
             return math.inf
+        if endpoint.outbox.is_congested:
+            # It is not read from, so it cannot be heard. That it takes what it is sent, `write` watches over.
+            self._pinged_at = None
+            return now + timeouts.pong
         if self._pinged_at is not None and link.heard == self._heard_by_ping:
             if now < self._pinged_at + timeouts.pong:
                 return self._pinged_at + timeouts.pong
