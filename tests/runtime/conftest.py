@@ -125,6 +125,10 @@ class Peer:
         await self.say(**fields)
         return await self.hear()
 
+    async def end_writing(self) -> None:
+        assert isinstance(self.stream, trio.abc.HalfCloseableStream)
+        await self.stream.send_eof()
+
     async def event(self) -> Event | None:
         """Return the next event; None is the end of the stream. Pings are not answered."""
         with trio.fail_after(PATIENCE):
@@ -262,6 +266,7 @@ class Echo:
 
     connection: Connection
     what: Callable[[Echo, bytes], None] | None = None
+    on_ping: Callable[[], bool] = field(default=lambda: False)
     times: int = 1
     label: str = "echo"
     is_open: bool = True
@@ -288,7 +293,7 @@ class Echo:
         self.faults.append(error)
 
     def ping(self) -> bool:
-        return False
+        return self.on_ping()
 
     def end(self, code: CloseCode, reason: str) -> None:
         self.ended_with = code
