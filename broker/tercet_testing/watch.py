@@ -15,7 +15,7 @@ from attrs import define, field
 
 from .trace import Trace
 
-_IDLE_PASSES = 3  # the first may wake `wait_all_tasks_blocked`
+_IDLE_PASSES = 3  # without a step; the first moves the clock, the second runs who that wakes
 _STEPS_PER_INSTANT = 200_000
 
 
@@ -43,27 +43,27 @@ class Watch(trio.abc.Instrument):
     error: BaseException | None = None
     scope: trio.CancelScope | None = None
     steps: int = 0
-    _numbers: dict[trio.lowlevel.Task, int] = field(factory=dict, repr=False)
+    _labels: dict[trio.lowlevel.Task, str] = field(factory=dict, repr=False)
     _spawned: int = 0
-    _idle: int = 0
+    _idle: int = 0  # passes since the last step
     _instant: float = -1.0
     _steps_now: int = 0
 
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
         """Number a task: names are not unique."""
         self._spawned += 1
-        self._numbers[task] = self._spawned
+        self._labels[task] = f"{task.name}#{self._spawned}"
 
     def task_exited(self, task: trio.lowlevel.Task) -> None:
         """Forget it."""
-        self._numbers.pop(task, None)
+        self._labels.pop(task, None)
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         """Trace the step."""
         self.steps += 1
         self._idle = 0
         now = trio.current_time()
-        self.trace.note(now, f"{task.name}#{self._numbers.get(task, 0)}")
+        self.trace.note(now, self._labels.get(task, task.name))
         if now != self._instant:
             self._instant, self._steps_now = now, 0
         self._steps_now += 1
@@ -82,12 +82,13 @@ class Watch(trio.abc.Instrument):
 
     def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002 - the interface
         """Notice a deadlock."""
+        self._idle += 1
+        if self._idle < _IDLE_PASSES:
+            return
         statistics = trio.lowlevel.current_statistics()
         if statistics.tasks_runnable or statistics.seconds_to_next_deadline < math.inf:
             self._idle = 0
-            return
-        self._idle += 1
-        if self._idle == _IDLE_PASSES:
+        else:
             self._fail(DeadlockError("no task can run and no deadline is set:\n" + self._describe()))
 
     def _fail(self, error: BaseException) -> None:
@@ -99,7 +100,7 @@ class Watch(trio.abc.Instrument):
     def _describe(self) -> str:
         """Say where each task waits."""
         lines = []
-        for task in self._numbers:
+        for task in self._labels:
             frames = [f"{frame.f_code.co_qualname}:{line}" for frame, line in task.iter_await_frames()]
             lines.append(f"  {task.name} in {' > '.join(frames[-4:])}")
         return "\n".join(lines)
