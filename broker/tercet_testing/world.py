@@ -329,9 +329,9 @@ class Simulation:
             return
         raise NoProgressError(f"not within {within:g} s: {getattr(check, '__qualname__', check)}")
 
-    def sometimes(self, name: str) -> None:
-        """Note that the scenario has reached a state it is about; one that no seed reaches fails."""
-        self.reached[name] = self.reached.get(name, 0) + 1
+    def sometimes(self, name: str, condition: object = True) -> None:
+        """Note whether the scenario is in a state that it is about; one that no seed reaches fails."""
+        self.reached[name] = self.reached.get(name, 0) + bool(condition)
 
     # Trouble
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import random
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -12,6 +13,7 @@ import trio
 
 import tercet
 from tercet_broker.runtime import Daemon, DaemonSettings, ListenerSettings, open_daemon
+from tercet_testing import SimulationError, Suite, run_seed
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 SETTINGS = DaemonSettings(listeners=(ListenerSettings("127.0.0.1:0"),))
@@ -95,3 +97,18 @@ async def test_embedded_broker_counts_seconds(
     await load("embedded").main(3)
     heard = [line for line in capsys.readouterr().out.splitlines() if line.startswith("heard")]
     assert heard == ["heard 0", "heard 1", "heard 2"]
+
+
+def test_racy_auction_fails_as_the_how_to_shows(tmp_path: Path) -> None:
+    """The decorated scenario is taken apart, so that its report can be read instead of raised."""
+    scenario, _, policies, _ = load("racy_auction").test_the_highest_bid_wins.simulation
+    suite = Suite("racy", scenario, policies=policies, traces=tmp_path)
+    with pytest.raises(SimulationError) as failure:
+        suite.run(range(200))
+    report = str(failure.value)
+    assert "AssertionError" in report
+    assert "delays of the network" in report
+    replayed = re.search(r"fails with seed (\d+) under policy '(\w+)'", report)
+    assert replayed is not None
+    again = run_seed(scenario, int(replayed[1]), policy=replayed[2])
+    assert isinstance(again.error, AssertionError)
