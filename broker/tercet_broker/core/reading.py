@@ -42,16 +42,19 @@ def parse_valid_filter(text: str) -> Filter:
         raise RefusedError(ErrorCode.INVALID_FILTER, str(error)) from error
 
 
-def locate(namespace: Namespace, since: Position) -> tuple[int, Loss | None]:
-    """Return the seq after which reading starts for someone who stands at `since`, and what is lost to him."""
-    log = namespace.log
-    if since.epoch != namespace.epoch:
-        return log.first - 1, Loss(namespace.epoch, 0, log.first - 1, GapReason.EPOCH)
-    if since.seq > log.head:
-        return log.head, Loss(namespace.epoch, log.head, log.head, GapReason.UNKNOWN_POSITION)
-    if log.covers(since.seq):
+def locate(namespace: Namespace, since: Position, first: int) -> tuple[int, Loss | None]:
+    """Return the seq after which reading starts for someone who stands at `since`, and what is lost to him.
+
+    `first` is the seq of the oldest message that he may read.
+    """
+    epoch, head = namespace.epoch, namespace.log.head
+    if since.epoch != epoch:
+        return first - 1, Loss(epoch, 0, first - 1, GapReason.EPOCH)
+    if since.seq > head:
+        return head, Loss(epoch, head, head, GapReason.UNKNOWN_POSITION)
+    if since.seq >= first - 1:
         return since.seq, None
-    return log.first - 1, Loss(namespace.epoch, since.seq, log.first - 1, GapReason.EXPIRED)
+    return first - 1, Loss(epoch, since.seq, first - 1, GapReason.EXPIRED)
 
 
 @frozen
@@ -102,7 +105,7 @@ def start_replay(  # noqa: PLR0913 - a request, who asks, and what bounds it
     older: list[Record] = []
     recovered, loss = None, None
     if since is not None:
-        cursor, loss = locate(namespace, since)
+        cursor, loss = locate(namespace, since, log.first)
         recovered = loss is None
         values_through = 0 if recovered else cursor
         if loss is not None and namespace.has_history:
@@ -131,12 +134,13 @@ def read_history(  # noqa: PLR0913 - a request, who asks, and what bounds it
     """
     namespace.log.expire(moment.now)
     limit = min(request.limit or limits.history_messages, limits.history_messages)
-    if request.since is None or not namespace.has_history:
+    if request.since is None:
         page = _newest_page(namespace, filter_, limit, connection, limits)
         page.id = request.id
         return page
     log, epoch = namespace.log, namespace.epoch
-    cursor, loss = locate(namespace, request.since)
+    first = log.first if namespace.has_history else log.head + 1  # the handover run is not for reading
+    cursor, loss = locate(namespace, request.since, first)
     older = [] if loss is None else namespace.beyond_run(filter_, loss.after)
     read_through, size, messages = request.since.seq if older else cursor, 0, list[Message]()
     for record in chain(older, log.after(cursor, limits.history_scanned)):

@@ -1,0 +1,161 @@
+"""Reading history: pages that give everything once, bounded in every way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tercet_broker.core import HistorySettings, NamespaceSettings
+
+if TYPE_CHECKING:
+    from tests.core.conftest import Peer, World
+
+
+def read(peer: Peer, filter_: str, **fields: Any) -> list[dict[str, Any]]:
+    """Return all pages from the beginning on."""
+    position = {"epoch": peer.world.broker.epoch, "seq": 0}
+    pages = []
+    while True:
+        page = peer.ask("history", filter=filter_, since=position, **fields)
+        pages.append(page)
+        assert len(pages) < 1000
+        if not page["more"]:
+            return pages
+        assert page["next"] != position, "each page gets on"
+        position = page["next"]
+
+
+def found(pages: list[dict[str, Any]]) -> list[int]:
+    return [message["seq"] for page in pages for message in page["messages"]]
+
+
+def test_history_is_the_newest_without_since(world: World) -> None:
+    """[H-001]: oldest first, with the whole message."""
+    peer = world.join()
+    for number in range(5):
+        peer.publish("t/a", {"n": number})
+        peer.publish("t/b")
+    reply = peer.ask("history", filter="t/a", limit=2)
+    assert [(message["seq"], message["data"]) for message in reply["messages"]] == [(7, {"n": 3}), (9, {"n": 4})]
+    assert reply["messages"][0] == {
+        "op": "message",
+        "topic": "t/a",
+        "seq": 7,
+        "time": world.moment.time,
+        "data": {"n": 3},
+    }
+    assert reply["next"] == reply["head"] == {"epoch": world.broker.epoch, "seq": 10}
+    assert reply["more"] is False
+
+
+def test_history_data_is_byte_for_byte(world: World) -> None:
+    """[C-018]"""
+    peer = world.join()
+    data = b'{"b": 1.50, "a":[ ],"u":"\\u00fc"}'
+    peer.send_raw(b'{"op":"publish","topic":"t","data":%b}' % data)
+    peer.ask("history", filter="t")
+    assert b'"data":%b}' % data in peer.payloads[-1]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, 100])
+def test_history_pages_give_everything_once(world: World, limit: int) -> None:
+    """[H-002]: also where `limit` falls on the last message."""
+    peer = world.join()
+    for number in range(21):
+        peer.publish(f"t/{number % 3}")
+    pages = read(peer, "t/1", limit=limit)
+    assert found(pages) == list(range(2, 22, 3))
+    assert all(len(page["messages"]) <= limit for page in pages)
+    assert pages[-1]["next"]["seq"] == 21
+
+
+def test_history_is_bounded_by_what_the_broker_gives(make_world: Callable[..., World]) -> None:
+    """[H-003]: a limit above the broker's own, and none, are that."""
+    peer = make_world(history_messages=4).join()
+    for _ in range(10):
+        peer.publish("t")
+    for fields in ({}, {"limit": 100}):
+        assert [len(page["messages"]) for page in read(peer, "t", **fields)] == [4, 4, 2]
+        assert len(peer.ask("history", filter="t", **fields)["messages"]) == 4
+
+
+def test_history_is_bounded_in_bytes(make_world: Callable[..., World]) -> None:
+    """[H-003]: one message alone may be larger, so that reading gets on."""
+    peer = make_world(history_bytes=250).join()
+    for size in (10, 10, 400, 10, 400):
+        peer.publish("t", "x" * size)
+    assert [found([page]) for page in read(peer, "t")] == [[1, 2], [3], [4], [5]]
+    assert found([peer.ask("history", filter="t")]) == [5]
+
+
+def test_history_is_bounded_in_what_it_looks_at(make_world: Callable[..., World]) -> None:
+    """[H-002] [H-003]: `next` gets on where nothing matches."""
+    peer = make_world(history_scanned=10).join()
+    for _ in range(25):
+        peer.publish("t/busy")
+    peer.publish("t/rare")
+    pages = read(peer, "t/rare")
+    assert [page["next"]["seq"] for page in pages] == [10, 20, 26]
+    assert found(pages) == [26]
+
+
+def test_history_tells_what_is_gone(make_world: Callable[..., World]) -> None:
+    """[H-004]: and goes on with what is there, what topics keep beyond the run included."""
+    world = make_world(NamespaceSettings(history=HistorySettings(messages=3, per_topic=2)))
+    peer = world.join()
+    for topic in ("t/a", "t/a", "t/a", "t/b", "t/b", "t/b", "t/b"):
+        peer.publish(topic)
+    for limit in (1, 2, 3, 10):
+        pages = read(peer, "t/#", limit=limit)
+        assert found(pages) == [2, 3, 5, 6, 7]
+        assert pages[0]["gap"] == {
+            "op": "gap",
+            "namespace": "t",
+            "epoch": world.broker.epoch,
+            "after": 0,
+            "through": 4,
+            "reason": "expired",
+        }
+    ahead = peer.ask("history", filter="t/#", since={"epoch": world.broker.epoch, "seq": 8})
+    assert ahead["messages"] == []
+    assert (ahead["gap"]["after"], ahead["gap"]["through"], ahead["gap"]["reason"]) == (7, 7, "unknown_position")
+    assert (ahead["next"]["seq"], ahead["more"]) == (7, False)
+    other = peer.ask("history", filter="t/#", since={"epoch": "old", "seq": 6})
+    assert found([other]) == [2, 3, 5, 6, 7]
+    assert (other["gap"]["after"], other["gap"]["through"], other["gap"]["reason"]) == (0, 4, "epoch")
+    assert "gap" not in peer.ask("history", filter="t/#", since={"epoch": world.broker.epoch, "seq": 4})
+
+
+def test_history_does_not_show_what_has_become_too_old(make_world: Callable[..., World]) -> None:
+    """[N-024]: at the moment of reading, not of the last sweep."""
+    world = make_world(NamespaceSettings(history=HistorySettings(seconds=10.0)))
+    peer = world.join()
+    peer.publish("t")
+    world.now = 5.0
+    peer.publish("t")
+    world.now = 10.0
+    assert found([peer.ask("history", filter="t")]) == [2]
+
+
+def test_history_does_not_see_the_handover_run(make_world: Callable[..., World]) -> None:
+    """[H-005] [N-025]: and says that what followed the position cannot be read [H-004]."""
+    world = make_world(NamespaceSettings())
+    peer = world.join()
+    for _ in range(3):
+        peer.publish("t")
+    head = {"epoch": world.broker.epoch, "seq": 3}
+    reply = peer.ask("history", filter="t")
+    assert (reply["messages"], reply["next"], reply["head"], reply["more"]) == ([], head, head, False)
+    assert "gap" not in reply
+    for epoch, seq, gap in (
+        (None, 3, None),
+        (None, 1, (1, 3, "expired")),
+        (None, 4, (3, 3, "unknown_position")),
+        ("old", 1, (0, 3, "epoch")),
+    ):
+        reply = peer.ask("history", filter="t", since={"epoch": epoch or world.broker.epoch, "seq": seq})
+        assert (reply["messages"], reply["next"], reply["head"], reply["more"]) == ([], head, head, False)
+        told = reply.get("gap")
+        assert (told and (told["after"], told["through"], told["reason"])) == gap
