@@ -1,0 +1,92 @@
+"""Positions: told early enough that none resumes from one that has expired, and not much more often."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tercet_broker.core import HistorySettings, NamespaceSettings
+
+if TYPE_CHECKING:
+    from tests.core.conftest import World
+
+
+def positions(events: list[dict[str, Any]]) -> list[int]:
+    return [event["seq"] for event in events if event["op"] == "position"]
+
+
+def test_position_is_told_when_half_the_log_has_turned_over(make_world: Callable[..., World]) -> None:
+    """[S-022], and to each from where it stands."""
+    world = make_world(NamespaceSettings(history=HistorySettings(messages=10)))
+    publisher, early, late = world.join(), world.join(), world.join()
+    early.ask("subscribe", id=1, filter="t/rare")
+    for _ in range(3):
+        publisher.publish("t/busy")
+    late.ask("subscribe", id=1, filter="t/rare")
+    for _ in range(12):
+        publisher.publish("t/busy")
+    assert early.take() == [
+        {"op": "position", "namespace": "t", "epoch": world.broker.epoch, "seq": seq} for seq in (5, 10, 15)
+    ]
+    assert positions(late.take()) == [8, 13]
+
+
+def test_position_is_told_by_bytes(make_world: Callable[..., World]) -> None:
+    world = make_world(NamespaceSettings(history=HistorySettings(messages=1000, bytes=2000)))
+    publisher, peer = world.join(), world.join()
+    peer.ask("subscribe", id=1, filter="t/rare")
+    for _ in range(6):
+        publisher.publish("t/busy", "x" * 300)
+    assert positions(peer.take()) == [3, 6]
+
+
+def test_position_is_told_by_time(make_world: Callable[..., World]) -> None:
+    """The sweeper tells it where nobody publishes any more; where nothing happened there is nothing to tell."""
+    world = make_world(NamespaceSettings(history=HistorySettings(seconds=100.0)))
+    publisher, peer = world.join(), world.join()
+    peer.ask("subscribe", id=1, filter="t/rare")
+    publisher.publish("t/busy")
+    world.wait(49.0)
+    assert peer.take() == []
+    world.wait(1.0)
+    assert positions(peer.take()) == [1]
+    world.wait(500.0)
+    assert peer.take() == []
+
+
+@pytest.mark.parametrize("history", [HistorySettings(messages=4), HistorySettings(messages=1), None])
+def test_position_comes_behind_what_it_speaks_of(
+    make_world: Callable[..., World], history: HistorySettings | None
+) -> None:
+    """[S-020]"""
+    world = make_world(NamespaceSettings(history=history))
+    publisher, peer = world.join(), world.join()
+    peer.ask("subscribe", id=1, filter="t")
+    for _ in range(300):
+        publisher.publish("t")
+    told = 0
+    for event in peer.take():
+        if event["op"] == "message":
+            assert event["seq"] == told + 1
+            told += 1
+        else:
+            assert event["seq"] == told
+    assert told == 300
+
+
+def test_position_is_not_told_to_those_who_left(make_world: Callable[..., World]) -> None:
+    """Unsubscribed, or only spanning: for them there is nothing to resume."""
+    world = make_world(NamespaceSettings(history=HistorySettings(messages=2)))
+    publisher, gone, spanning = world.join(), world.join(), world.join()
+    gone.ask("subscribe", id=1, filter="t/rare")
+    gone.ask("subscribe", id=2, filter="t/rare")
+    gone.ask("unsubscribe", sub=1)
+    spanning.ask("subscribe", id=1, filter="+/rare")
+    publisher.publish("t/busy")
+    assert positions(gone.take()) == [1]
+    gone.ask("unsubscribe", sub=2)
+    for _ in range(9):
+        publisher.publish("t/busy")
+    assert gone.take() == spanning.take() == []
