@@ -174,3 +174,13 @@ async def test_bulk_without_keys(broker: ScriptedBroker, nursery: trio.Nursery) 
         assert (await peer.receive())["key"] == "k" * 16
         await peer.send({"op": "published", "id": 2, "epoch": "e1", "seq": 1})
         await peer.send({"op": "published", "id": 3, "epoch": "e1", "seq": 2})
+
+
+async def test_cancelled_at_the_end_waits_for_nothing(broker: ScriptedBroker) -> None:
+    async with broker.session() as (client, _):
+        with trio.move_on_after(1) as scope:
+            async with client.pipeline() as out:
+                await out.publish("a/x", 1)
+        assert scope.cancelled_caught
+        assert trio.current_time() == 1
+        assert client.statistics().outstanding == 0

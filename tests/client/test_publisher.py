@@ -52,6 +52,10 @@ async def test_data_without_a_json_form_is_the_callers_mistake(broker: ScriptedB
     async with broker.session() as (client, peer):
         with pytest.raises(ValueError, match="cannot be sent as JSON"):
             await client.publish("a/x", object())
+        with pytest.raises(ValueError, match="16 to 64"):
+            await client.publish("a/x", 1, key="short")
+        with pytest.raises(ValueError, match="surrogates"):
+            await client.publish("a/\ud800", 1)
         await peer.expect_silence()
         assert client.statistics().outstanding == 0
 

@@ -131,6 +131,7 @@ async def test_mistakes_of_the_caller(broker: ScriptedBroker) -> None:
         for filter_, options in (
             ("a/x", {"since": "e1:5", "last": 3}),
             ("a/x", {"since": "what"}),
+            ("a/x", {"last": -1}),
             ("a/x", {"buffer": 0}),
             ("+/x", {"last": 3}),
             ("#", {"since": Position("e1", 5)}),
@@ -558,3 +559,13 @@ async def test_history_is_asked_again_and_refused(broker: ScriptedBroker, beside
             await call.outcome()
         with pytest.raises(ValueError, match="1 message or more"):
             await client.history("a/x", limit=0)
+
+
+async def test_cancelled_history_leaves_nothing(broker: ScriptedBroker, beside: Beside) -> None:
+    async with broker.session() as (client, peer):
+        call = await beside(client.history, "a/+")
+        call.scope.cancel()
+        await call.done.wait()
+        await peer.expect("history")
+        await peer.cut()
+        await (await broker.welcome()).expect_silence()

@@ -112,7 +112,7 @@ class Client:
             OutcomeUnknownError: it was sent, and there was no connection again
                 before the broker forgot its key (300 s unless configured); or
                 the connection broke, and it had no key.
-            ValueError: `data` has no JSON form.
+            ValueError: `data` has no JSON form, or `key` is no key.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         self._session.check()
@@ -167,6 +167,8 @@ class Client:
         parsed = parse_filter(filter)
         if since is not None and last is not None:
             raise ValueError("a subscription begins at `since` or with the `last` messages, not both")
+        if last is not None and last < 0:
+            raise ValueError(f"`last` is 0 or more, not {last}")
         if parsed.namespace is None and (since is not None or last is not None or retained):
             raise ValueError(f"{filter!r} spans namespaces: it is live only, without since, last or retained")
         size = self._buffer if buffer is None else buffer

@@ -128,7 +128,10 @@ class Connection:
         async def wait() -> None:
             await trio.sleep(bounded_delay(delay) or 0.0)
             if self._ending is None:
-                action()
+                try:
+                    action()
+                except Exception as error:  # noqa: BLE001 - as in `_on_text`
+                    self._give_up(error)
 
         if self._nursery is not None:
             self._nursery.start_soon(wait)
@@ -248,8 +251,11 @@ class Connection:
             try:
                 self._on_event(event)
             except Exception as error:  # noqa: BLE001 - a bug of ours must not pass for trio-websocket's
-                self._bug = error
-                self._end(Ending("a bug in the client"))
+                self._give_up(error)
+
+    def _give_up(self, bug: Exception) -> None:
+        self._bug = self._bug or bug
+        self._end(Ending("a bug in the client"))
 
     def _on_event(self, event: protocol.AnyEvent | None) -> None:
         match event:
@@ -297,4 +303,4 @@ def _ending_of_failure(failure: BaseException | None) -> Ending:
         body = (failure.body or b"").decode(errors="replace").strip()
         text = f"the handshake was answered with HTTP {status}" + (f": {body[:200]}" if body else "")
         return Ending(text, status=status, retry_after=read_retry_after(failure.headers), cause=failure)
-    return Ending("the handshake failed", code=CloseCode.ABNORMAL, cause=failure)
+    return Ending(f"the connection failed: {failure!r}", code=CloseCode.ABNORMAL, cause=failure)

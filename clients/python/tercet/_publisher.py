@@ -63,8 +63,11 @@ class Publisher:
         """Return a publish that is not yet in flight; `settle` is to be set.
 
         Raises:
-            ValueError: `data` has no JSON form.
+            ValueError: `data` has no JSON form, or `key` has not 16 to 64 characters.
         """
+        if key is not None and not protocol.MIN_KEY_LENGTH <= len(key) <= protocol.MAX_KEY_LENGTH:
+            # A broker counts malformed requests, and closes on a row of them.
+            raise ValueError(f"a key has {protocol.MIN_KEY_LENGTH} to {protocol.MAX_KEY_LENGTH} characters")
         if key is None and keyed:
             key = f"{self._entropy.getrandbits(128):032x}"
         id_ = next(self._ids)
