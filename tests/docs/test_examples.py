@@ -7,6 +7,7 @@ import random
 import re
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import trio
@@ -97,6 +98,32 @@ async def test_embedded_broker_counts_seconds(
     await load("embedded").main(3)
     heard = [line for line in capsys.readouterr().out.splitlines() if line.startswith("heard")]
     assert heard == ["heard 0", "heard 1", "heard 2"]
+
+
+def test_readme_simulation_passes() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (EXAMPLES.parents[1] / "README.md").read_text(), re.DOTALL)
+    (simulated,) = [block for block in blocks if "@simulate" in block]
+    namespace: dict[str, Any] = {"__name__": "readme"}
+    exec(compile(simulated, "README.md", "exec"), namespace)  # noqa: S102 - it is ours
+    namespace["test_ticker_survives_a_partition"]()
+
+
+async def test_readme_client_prints_what_it_publishes(capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (EXAMPLES.parents[1] / "README.md").read_text(), re.DOTALL)
+    (shown,) = [block for block in blocks if "tercet.connect" in block]
+    async with open_daemon(Daemon(SETTINGS)) as (url,):
+        program = shown.replace("ws://127.0.0.1:8080", url).replace("trio.run(main)", "")
+        namespace: dict[str, Any] = {"__name__": "readme"}
+        exec(compile(program, "README.md", "exec"), namespace)  # noqa: S102 - it is ours
+        out = ""
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(namespace["main"])
+                while "to go on from here" not in out:
+                    await trio.lowlevel.checkpoint()
+                    out += capsys.readouterr().out
+                nursery.cancel_scope.cancel()
+    assert "prices/AAPL 1 {'bid': 187.2}" in out
 
 
 def test_racy_auction_fails_as_the_how_to_shows(tmp_path: Path) -> None:
