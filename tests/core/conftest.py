@@ -12,7 +12,15 @@ from typing import Any
 import pytest
 from attrs import define, field
 
-from tercet_broker.core import Broker, BrokerSettings, HistorySettings, LimitSettings, Moment, NamespaceSettings, Session
+from tercet_broker.core import (
+    Broker,
+    BrokerSettings,
+    HistorySettings,
+    LimitSettings,
+    Moment,
+    NamespaceSettings,
+    Session,
+)
 from tercet_protocol import CloseCode
 
 EVERYTHING = 1 << 30  # bytes; more than any outbox holds

@@ -17,7 +17,14 @@ from attrs import define, field
 from hypothesis import Phase
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from tercet_broker.core import HistorySettings, NamespaceSettings
 from tercet_protocol import parse_filter
@@ -296,7 +303,9 @@ class BrokerMachine(RuleBasedStateMachine):
                     after, with_values = seq, False
                 else:
                     after = shelf.head if start == "ahead" else shelf.first - 1
-                    older = [m for m in shelf.kept(filter_) if gap["after"] < m.seq <= after] if shelf.has_history else []
+                    older = (
+                        [m for m in shelf.kept(filter_) if gap["after"] < m.seq <= after] if shelf.has_history else []
+                    )
             values = [m for m in shelf.values.values() if m.seq <= after] if with_values else []
             reply = {"op": "subscribed", "id": id_, "epoch": self.epoch, "seq": shelf.head}
             if "since" in request:

@@ -25,7 +25,8 @@ def seqs(events: list[dict[str, Any]], *, sub: int | None) -> list[int]:
 def fill(peer: Peer, count: int, *, retain: bool = True, first: int = 0) -> None:
     for number in range(first, first + count):
         peer.session.receive(
-            b'{"op":"publish","topic":"t/%d","data":%d,"retain":%b}' % (number, number, b"true" if retain else b"false"),
+            b'{"op":"publish","topic":"t/%d","data":%d,"retain":%b}'
+            % (number, number, b"true" if retain else b"false"),
             peer.world.moment,
         )
 
@@ -44,7 +45,9 @@ def test_snapshot_larger_than_a_page_comes_whole(make_world: Callable[..., World
     assert live == {"op": "live", "sub": 1, "seq": count}
 
 
-@given(st.lists(st.tuples(st.integers(0, SCAN + 40), st.sampled_from(["new", "null", "other"])), max_size=40), st.data())
+@given(
+    st.lists(st.tuples(st.integers(0, SCAN + 40), st.sampled_from(["new", "null", "other"])), max_size=40), st.data()
+)
 @same_fixture
 def test_snapshot_and_live_leave_nothing_between(
     make_world: Callable[..., World], changes: list[tuple[int, str]], data: st.DataObject
