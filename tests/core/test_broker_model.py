@@ -42,6 +42,7 @@ NAMESPACES = {
 }
 HANDOVER = HistorySettings(messages=256, bytes=1 << 20)
 STEPS = 50
+GAP_FIELDS = ("epoch", "after", "through", "reason")
 TOPICS = [name + rest for name in NAMESPACES for rest in ("", "/a", "/b", "/a/c", "/ü")]
 INSIDE = [name + rest for name in NAMESPACES for rest in ("", "/a", "/+", "/#", "/a/#", "/+/c", "/none")]
 SPANNING = ["#", "+/a", "+/#", "+"]
@@ -210,6 +211,9 @@ class BrokerMachine(RuleBasedStateMachine):
     def connect(self) -> None:
         self.clients.append(Client(self.world.join()))
 
+    def shelf(self, topic: str) -> Shelf:
+        return self.shelves[topic.partition("/")[0]]
+
     def pick(self, data: st.DataObject) -> Client:
         if not self.clients:
             self.connect()
@@ -228,7 +232,7 @@ class BrokerMachine(RuleBasedStateMachine):
         self, data: st.DataObject, topic: str, text: str, retain: bool, echo: bool, ask: bool, key: str | None
     ) -> None:
         client = self.pick(data)
-        shelf = self.shelves[topic.split("/")[0]]
+        shelf = self.shelf(topic)
         client.asked += 1
         id_ = 10_000 + client.asked
         request = f'{{"op":"publish","topic":{json.dumps(topic)},"data": {text} ,"retain":{json.dumps(retain)}'
@@ -298,7 +302,7 @@ class BrokerMachine(RuleBasedStateMachine):
                 seq = {"since": max(0, shelf.head - back), "strange": back, "ahead": shelf.head + 1 + back}[start]
                 epoch = "elsewhere" if start == "strange" else self.epoch
                 request["since"] = {"epoch": epoch, "seq": seq}
-                gap = self.gap_after(shelf, epoch, seq)
+                gap = self.gap_after(shelf, epoch, seq, shelf.first)
                 if gap is None:
                     after, with_values = seq, False
                 else:
@@ -317,14 +321,15 @@ class BrokerMachine(RuleBasedStateMachine):
         client.peer.send_raw(json.dumps(request))
         self.bury()
 
-    def gap_after(self, shelf: Shelf, epoch: str, seq: int) -> dict[str, Any] | None:
+    def gap_after(self, shelf: Shelf, epoch: str, seq: int, first: int) -> dict[str, Any] | None:
+        """Return the gap of someone who stands at `seq`, where `first` is the oldest that is there."""
         gap: dict[str, Any] = {"epoch": self.epoch}
         if epoch != self.epoch:
-            return gap | {"after": 0, "through": shelf.first - 1, "reason": "epoch"}
+            return gap | {"after": 0, "through": first - 1, "reason": "epoch"}
         if seq > shelf.head:
             return gap | {"after": shelf.head, "through": shelf.head, "reason": "unknown_position"}
-        if seq < shelf.first - 1:
-            return gap | {"after": seq, "through": shelf.first - 1, "reason": "expired"}
+        if seq < first - 1:
+            return gap | {"after": seq, "through": first - 1, "reason": "expired"}
         return None
 
     @rule(data=st.data(), waiting=st.booleans())
@@ -396,19 +401,19 @@ class BrokerMachine(RuleBasedStateMachine):
         since = data.draw(st.integers(0, shelf.head), label="since")
         shelf.expire(self.world.now)
         wanted = [m for m in shelf.kept(namespace + rest) if m.seq > since] if shelf.has_history else []
+        first = shelf.first if shelf.has_history else shelf.head + 1
         found: list[tuple[int, Any]] = []
-        position, more = {"epoch": self.epoch, "seq": since}, True
+        seq, more = since, True
         while more:
-            assert len(found) <= len(wanted)
-            reply = reader.ask("history", filter=namespace + rest, since=position)
-            if shelf.has_history:
-                gap = self.gap_after(shelf, self.epoch, position["seq"])
-                told = reply.get("gap")
-                assert gap == (told and {name: told[name] for name in gap or ()})
+            reply = reader.ask("history", filter=namespace + rest, since={"epoch": self.epoch, "seq": seq})
+            told = reply.get("gap")
+            assert self.gap_after(shelf, self.epoch, seq, first) == (told and {n: told[n] for n in GAP_FIELDS})
             found += [(message["seq"], message["data"]) for message in reply["messages"]]
             assert reply["head"] == {"epoch": self.epoch, "seq": shelf.head}
-            position, more = reply["next"], reply["more"]
-        assert position["seq"] == shelf.head
+            more = reply["more"]
+            assert reply["next"]["seq"] > seq or not more, "each page gets on"
+            seq = reply["next"]["seq"]
+        assert seq == shelf.head
         assert found == [(m.seq, json.loads(m.data)) for m in wanted]
         reader.hang_up()
 
@@ -435,64 +440,70 @@ class BrokerMachine(RuleBasedStateMachine):
 
     def hear(self, client: Client, *, everything: bool = False) -> None:
         """Let the client handle what has arrived, and judge it."""
-        before = len(client.peer.payloads) - len(client.peer.arrived()) if not everything else None
-        if before is None:
-            before = len(client.peer.payloads) - len(client.peer.arrived())
+        before = len(client.peer.payloads) - len(client.peer.arrived())
+        if everything:
             client.peer.take()
         for payload in client.peer.payloads[before:]:
             self.hear_one(client, json.loads(payload), payload)
         if everything:
             self.judge(client)
-            assert client.waiting == client.leaving == {} and not client.due
+            assert [*client.waiting, *client.leaving, *client.due] == []
             for expected in client.subscriptions.values():
                 assert expected.starts is not None, "a drained replay is live"
 
     def hear_one(self, client: Client, event: dict[str, Any], payload: bytes) -> None:
-        if event["op"] in {"subscribed", "unsubscribed", "published", "error"}:
-            due = client.due.popleft()
-            assert {name: event.get(name) for name in due} == due
-            assert event.get("duplicate", False) == due.get("duplicate", False)
-        match event:
-            case {"op": "published" | "error"}:
-                pass
-            case {"op": "subscribed", "id": id_}:
-                expected = client.waiting.pop(id_)
-                assert ("recovered" in event) == ("recovered" in expected.subscribed)
-                client.subscriptions[id_] = expected
-                if event["live"]:
-                    if expected.namespace is None:
-                        expected.starts = expected.after
-                    else:
-                        expected.starts = {expected.namespace: event["seq"]}
-                        expected.told = event["seq"]
-            case {"op": "unsubscribed", "id": id_}:
-                expected = client.leaving.pop(id_)
-                del client.subscriptions[expected.id]
-                client.ended.append(expected)
-            case {"op": "gap", "sub": id_}:
-                self.hear_gap(client.subscriptions[id_], event)
-            case {"op": "live", "sub": id_, "seq": seq}:
-                expected = client.subscriptions[id_]
-                assert expected.starts is None and expected.namespace is not None and expected.is_gap_due is None
-                expected.starts = {expected.namespace: seq}
-                expected.told = seq
-                self.judge_replay(client, expected, seq)
-            case {"op": "position", "namespace": name, "epoch": self.epoch, "seq": seq}:
-                self.judge_live(client, name, seq)
-                for expected in client.subscriptions.values():
-                    if expected.namespace == name and expected.starts is not None:
-                        expected.told = max(expected.told, seq)
-            case {"op": "message", "sub": id_, "seq": seq}:
-                self.hear_replayed(client, client.subscriptions[id_], event, payload)
-            case {"op": "message", "topic": topic, "seq": seq}:
-                self.hear_live(client, self.shelves[topic.split("/")[0]], seq, payload)
+        match event["op"]:
+            case "subscribed" | "unsubscribed" | "published" | "error":
+                self.hear_reply(client, event)
+            case "gap":
+                self.hear_gap(client.subscriptions[event["sub"]], event)
+            case "live":
+                self.hear_end_of_replay(client, client.subscriptions[event["sub"]], event["seq"])
+            case "position":
+                self.hear_position(client, event)
+            case "message" if "sub" in event:
+                self.hear_replayed(client, client.subscriptions[event["sub"]], event, payload)
+            case "message":
+                self.hear_live(client, self.shelf(event["topic"]), event["seq"], payload)
             case _:
                 raise AssertionError(event)
+
+    def hear_reply(self, client: Client, event: dict[str, Any]) -> None:
+        """Replies come in the order of the requests [C-021]."""
+        due = client.due.popleft()
+        assert {name: event.get(name) for name in due} == due
+        assert event.get("duplicate", False) == due.get("duplicate", False)
+        if event["op"] == "subscribed":
+            expected = client.subscriptions[event["id"]] = client.waiting.pop(event["id"])
+            assert ("recovered" in event) == ("recovered" in due)
+            if event["live"] and expected.namespace is None:
+                expected.starts = expected.after
+            elif event["live"]:
+                expected.starts = {event_namespace(expected): event["seq"]}
+                expected.told = event["seq"]
+        elif event["op"] == "unsubscribed":
+            expected = client.leaving.pop(event["id"])
+            del client.subscriptions[expected.id]  # what comes for it from here on is a KeyError [R-018]
+            client.ended.append(expected)
+
+    def hear_end_of_replay(self, client: Client, expected: Expected, seq: int) -> None:
+        assert expected.starts is None
+        assert expected.is_gap_due is None
+        expected.starts = {event_namespace(expected): seq}
+        expected.told = seq
+        self.judge_replay(client, expected, seq)
+
+    def hear_position(self, client: Client, event: dict[str, Any]) -> None:
+        assert event["epoch"] == self.epoch
+        self.judge_live(client, event["namespace"], event["seq"])
+        for expected in client.subscriptions.values():
+            if expected.namespace == event["namespace"] and expected.starts is not None:
+                expected.told = max(expected.told, event["seq"])
 
     def hear_gap(self, expected: Expected, event: dict[str, Any]) -> None:
         gap = (event["after"], event["through"])
         assert event["epoch"] == self.epoch
-        assert expected.starts is None or expected.is_gap_due is not None, "gaps belong to the replay"
+        assert expected.starts is None or expected.is_gap_due, "gaps belong to the replay"
         if expected.is_gap_due is not None:
             assert expected.is_gap_due.items() <= event.items()
             assert expected.replayed == []
@@ -505,7 +516,8 @@ class BrokerMachine(RuleBasedStateMachine):
 
     def hear_replayed(self, client: Client, expected: Expected, event: dict[str, Any], payload: bytes) -> None:
         seq = event["seq"]
-        assert expected.starts is None and expected.is_gap_due is None
+        assert expected.starts is None
+        assert expected.is_gap_due is None
         assert not expected.replayed or expected.replayed[-1] < seq, "in order, each once"
         assert not in_gap(expected.gaps, seq)
         name = event_namespace(expected)
@@ -589,6 +601,4 @@ def test_broker_keeps_its_promises(make_world: Callable[..., World]) -> None:
     Machine.make_world = staticmethod(make_world)
     # No explaining: it traces every line of a machine that runs for long.
     phases = [phase for phase in Phase if phase is not Phase.explain]
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        Machine, settings=hypothesis_settings(stateful_step_count=STEPS, phases=phases)
-    )
+    run_state_machine_as_test(Machine, settings=hypothesis_settings(stateful_step_count=STEPS, phases=phases))

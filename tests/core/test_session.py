@@ -203,7 +203,7 @@ def test_requests_without_an_id_are_answered_only_when_they_fail(world: World) -
     ids=lambda value: value if isinstance(value, str) else json.dumps(value),
 )
 def test_refusal_has_its_code_and_the_id(world: World, request_: dict[str, Any], code: str) -> None:
-    """[N-004] [N-006] [N-012] [N-030] [N-031] [R-006] [R-014] [R-015] [R-017] [R-020] [R-021]; nothing is left behind."""
+    """[N-004] [N-006] [N-012] [N-030] [N-031] [R-006] [R-014] [R-015] [R-017] [R-020] [R-021]; nothing stays."""
     peer = world.join()
     reply = peer.ask(**request_)
     assert (reply["op"], reply["code"]) == ("error", code)
