@@ -89,24 +89,27 @@ class Daemon:
             OSError: a listener cannot be opened.
         """
         services = self._services()
-        async with AsyncExitStack() as stack, trio.open_nursery() as daemon:
+        async with AsyncExitStack() as stack:
             listeners = self.listeners
             if listeners is None:
                 listeners = await stack.enter_async_context(open_listeners(self.settings.listeners))
-            for service in (self._flusher.run, self._deadlines.run, self._sweep):
-                daemon.start_soon(service)
-            if signals:
-                await daemon.start(obey_signals, self.drain, daemon.cancel_scope.cancel)
-            async with trio.open_nursery() as connections:
-                for listener in listeners:
-                    connections.start_soon(accept_forever, listener, self._server(connections, services, listener.path))
-                urls = tuple(listener.url for listener in listeners)
-                log.info("listening", urls=urls)
-                task_status.started(urls)
-                await self._drain_begun.wait()
-                await self._drain_connections()
-                connections.cancel_scope.cancel()
-            daemon.cancel_scope.cancel()
+            async with trio.open_nursery() as daemon:
+                for service in (self._flusher.run, self._deadlines.run, self._sweep):
+                    daemon.start_soon(service)
+                if signals:
+                    await daemon.start(obey_signals, self.drain, daemon.cancel_scope.cancel)
+                async with trio.open_nursery() as connections:
+                    for listener in listeners:
+                        connections.start_soon(
+                            accept_forever, listener, self._server(connections, services, listener.path)
+                        )
+                    urls = tuple(listener.url for listener in listeners)
+                    log.info("listening", urls=urls)
+                    task_status.started(urls)
+                    await self._drain_begun.wait()
+                    await self._drain_connections()
+                    connections.cancel_scope.cancel()
+                daemon.cancel_scope.cancel()
         self._stopped.set()
         log.info("stopped")
 
