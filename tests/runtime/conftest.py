@@ -224,7 +224,7 @@ class MemoryListener:
     """A listener whose connections are made by `dial`.
 
     Attributes:
-        accepted: the broker's ends of all connections so far.
+        accepted: the broker's ends of all connections that it was given.
         make_pair: in lockstep, what the broker writes waits until it is read.
     """
 
@@ -232,21 +232,20 @@ class MemoryListener:
     path: str = "/"
     make_pair: Callable[[], tuple[Any, Any]] = trio.testing.memory_stream_pair
     accepted: list[RecordedStream] = field(factory=list)
-    _channel: Any = field(factory=lambda: trio.open_memory_channel[Wire](100))
+    _channel: Any = field(factory=lambda: trio.open_memory_channel[RecordedStream](100))
 
     async def dial(self) -> trio.abc.Stream:
         ours, theirs = self.make_pair()
         stream = RecordedStream(theirs)
-        self.accepted.append(stream)
-        self._channel[0].send_nowait(StreamWire(stream, "memory"))
+        self._channel[0].send_nowait(stream)
         await trio.lowlevel.checkpoint()
         assert isinstance(ours, trio.abc.Stream)
         return ours
 
     async def accept(self) -> Wire:
-        wire = await self._channel[1].receive()
-        assert isinstance(wire, Wire)
-        return wire
+        stream = await self._channel[1].receive()
+        self.accepted.append(stream)
+        return StreamWire(stream, "memory")
 
     async def aclose(self) -> None:
         await self._channel[1].aclose()
