@@ -12,8 +12,7 @@ def printable(text: str, keep: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(
-        character if character.isprintable() or character in keep else _escape(character)
-        for character in text
+        character if character.isprintable() or character in keep else _escape(character) for character in text
     )
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import tercet
 from tercet_broker.cli.exits import Failure, InputFailure
 from tercet_broker.cli.progress import no_progress
-from tercet_broker.cli.publishing import LineSplitter, Target, publish_lines
+from tercet_broker.cli.publishing import KEY_SECONDS, KEYS, KeyBudget, LineSplitter, Target, publish_lines
 
 TARGET = Target("ws://unused", None, "logs/web", retain=False)
 
@@ -23,13 +23,28 @@ class FakeClient:
 
     def __init__(self, refuse: int | None = None) -> None:
         self.sent: list[bytes] = []
-        self.published = 0
-        self.left_by: object = "not left"
+        self.pipelines: list[FakePipeline] = []
         self._refuse = refuse
 
-    def pipeline(self, window: int = 256) -> FakeClient:
+    def pipeline(self, window: int = 256, *, keyed: bool = True) -> FakePipeline:
         assert window > 0
-        return self
+        self.pipelines.append(FakePipeline(self, keyed))
+        return self.pipelines[-1]
+
+    def take(self, data: tercet.Raw) -> None:
+        if len(self.sent) + 1 == self._refuse:
+            raise tercet.RefusedError("forbidden", "may not\x1b publish")
+        self.sent.append(bytes(data))
+
+
+class FakePipeline:
+    """Hands what is published to the client."""
+
+    def __init__(self, client: FakeClient, keyed: bool) -> None:
+        self._client = client
+        self.keyed = keyed
+        self.published = 0
+        self.left_by: object = "not left"
 
     async def __aenter__(self) -> Self:
         return self
@@ -40,9 +55,7 @@ class FakeClient:
     async def publish(self, topic: str, data: tercet.Raw, *, retain: bool = False) -> None:
         assert topic == TARGET.topic
         assert retain is TARGET.retain
-        if len(self.sent) + 1 == self._refuse:
-            raise tercet.RefusedError("forbidden", "may not\x1b publish")
-        self.sent.append(bytes(data))
+        self._client.take(data)
         self.published += 1
 
 
@@ -103,7 +116,7 @@ async def test_line_that_is_not_utf8_is_named_and_those_before_it_published() ->
         "line 3 of standard input is not UTF-8: byte 0xff at its byte 4; the 2 before it were published"
     )
     assert client.sent == [b'"one"', b'"two"']
-    assert client.left_by is None, "the pipeline must end in peace, or what it holds is not waited for"
+    assert {each.left_by for each in client.pipelines} == {None}, "they must end in peace, or are not waited for"
 
 
 async def test_line_that_is_no_json_is_named() -> None:
@@ -141,3 +154,19 @@ async def test_lines_are_sent_as_they_arrive() -> None:
 
     await publish(chunks(), client)
     assert seen == [0, 1, 2]
+
+
+async def test_large_input_does_without_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker remembers 100,000 of a namespace; then it refuses messages that have one."""
+    monkeypatch.setattr("tercet_broker.cli.publishing.KEYS", 3)
+    client = FakeClient()
+    sent = await publish([b"1\n2\n3\n4\n5\n"], client)
+    assert sent == [b'"%d"' % number for number in range(1, 6)]
+    assert {each.keyed: each.published for each in client.pipelines} == {True: 3, False: 2}
+
+
+def test_key_budget_is_for_a_time() -> None:
+    budget = KeyBudget()
+    assert [budget.take(0.0) for _ in range(KEYS + 2)] == [True] * KEYS + [False] * 2
+    assert not budget.take(KEY_SECONDS - 1)
+    assert budget.take(KEY_SECONDS)

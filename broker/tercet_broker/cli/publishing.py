@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
@@ -26,6 +27,11 @@ STDIN = 0
 
 WINDOW = 1024
 """Publishes that may be on their way at once."""
+
+KEYS = 25_000
+"""Messages that get an idempotency key within `KEY_SECONDS`: a quarter of what a broker remembers by default."""
+
+KEY_SECONDS = 300.0
 
 CHUNK = 256 * 1024
 """Bytes that one read takes from standard input."""
@@ -124,24 +130,52 @@ async def publish_lines(
     """
     convert = _json_line if as_json else _text_line
     lines = LineSplitter()
+    keys = KeyBudget()
     failure: InputFailure | None = None
-    out = connected.pipeline(window=WINDOW)
+    keyed, bare = connected.pipeline(window=WINDOW), connected.pipeline(window=WINDOW, keyed=False)
+
+    async def publish(line: bytes) -> None:
+        # Both go out over the one connection in the order of these calls.
+        out = keyed if keys.take(trio.current_time()) else bare
+        await out.publish(target.topic, convert(line, lines.count), retain=target.retain)
+
     try:
-        async with out:
+        async with keyed, bare:
             try:
                 while chunk := await read():
                     for line in lines.feed(chunk):
-                        await out.publish(target.topic, convert(line, lines.count), retain=target.retain)
+                        await publish(line)
                         advance(1, len(line) + 1)
                 for line in lines.finish():
-                    await out.publish(target.topic, convert(line, lines.count), retain=target.retain)
+                    await publish(line)
                     advance(1, len(line))
             except InputFailure as error:
-                failure = error  # the pipeline ends in peace: what it has taken is published
+                failure = error  # the pipelines end in peace: what they have taken is published
     except tercet.TercetError as error:
-        raise Failure(printable(f"{error} ({out.published} lines are published)")) from error
+        count = keyed.published + bare.published
+        raise Failure(printable(f"{error} ({count} lines are published)")) from error
     if failure is not None:
         raise failure
+
+
+@define(eq=False)
+class KeyBudget:
+    """Decides which messages get an idempotency key.
+
+    With one, a message survives a broken connection. But a broker remembers
+    only so many, and refuses what comes beyond: a large file must do without,
+    and a break then ends the command with an error.
+    """
+
+    _left: int = field(default=0, init=False)
+    _until: float = field(default=-math.inf, init=False)
+
+    def take(self, now: float) -> bool:
+        """Tell whether the next message gets a key; `now` is in seconds."""
+        if now >= self._until:
+            self._left, self._until = KEYS, now + KEY_SECONDS
+        self._left -= 1
+        return self._left >= 0
 
 
 def _text_line(line: bytes, number: int) -> tercet.Raw:
