@@ -2,99 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import trio
-from attrs import define, field, frozen
+from attrs import define, field
 
 import tercet
 from tercet_protocol import Position, to_json
 
-
-@frozen
-class Publishing:
-    """A publish began."""
-
-    at: float
-    client: str
-    number: int
-    topic: str
-    data: bytes
-    retain: bool
-    key: str | None
-
-
-@frozen
-class Acked:
-    """A publish was acknowledged."""
-
-    at: float
-    client: str
-    number: int
-    position: Position
-    duplicate: bool
-
-
-@frozen
-class Failed:
-    """A publish raised: it was refused, or its outcome is unknown."""
-
-    at: float
-    client: str
-    number: int
-    error: str
-
-
-@frozen
-class Subscribed:
-    """A subscription began."""
-
-    at: float
-    client: str
-    number: int
-    filter: str
-    since: Position | None
-    last: int | None
-
-
-@frozen
-class Delivered:
-    """The application was handed a message; `epoch` is None where a filter spans namespaces."""
-
-    at: float
-    client: str
-    number: int
-    topic: str
-    seq: int
-    epoch: str | None
-    data: bytes
-    retained: bool
-
-
-@frozen
-class GapTold:
-    """The application was told of a gap."""
-
-    at: float
-    client: str
-    number: int
-    namespace: str | None
-    epoch: str | None
-    after: int | None
-    through: int | None
-    reason: str
-
-
-@frozen
-class Unsubscribed:
-    """A subscription ended."""
-
-    at: float
-    client: str
-    number: int
-
-
-Event = Publishing | Acked | Failed | Subscribed | Delivered | GapTold | Unsubscribed
+from .checker import IncorrectHistoryError, Violation, check
+from .events import (
+    Acked,
+    Delivered,
+    Event,
+    Failed,
+    GapTold,
+    Left,
+    LiveTold,
+    Publishing,
+    Subscribed,
+    Subscribing,
+    Unsubscribed,
+)
 
 
 @define(eq=False)
@@ -109,15 +38,38 @@ class History:
     events: list[Event] = field(factory=list)
     _numbers: int = 0
 
+    def __iter__(self) -> Iterator[Event]:
+        return iter(self.events)
+
     def _next(self) -> int:
         self._numbers += 1
         return self._numbers
 
-    def publishing(self, client: str, topic: str, data: object, *, retain: bool, key: str | None) -> int:
+    # The judgement
+
+    def check(self, *, key_seconds: float = 300.0, quiet: bool = False) -> list[Violation]:
+        """Return what is wrong with it; see `tercet_testing.checker.check`."""
+        return check(self.events, key_seconds=key_seconds, quiet=quiet)
+
+    def assert_correct(self, *, key_seconds: float = 300.0, quiet: bool = False) -> None:
+        """Demand that nothing is wrong with it.
+
+        Raises:
+            IncorrectHistoryError: says what is.
+        """
+        violations = self.check(key_seconds=key_seconds, quiet=quiet)
+        if violations:
+            raise IncorrectHistoryError(violations)
+
+    # What is recorded
+
+    def publishing(  # noqa: PLR0913 - what `publish` takes
+        self, client: str, topic: str, data: object, *, retain: bool, key: str | None, echo: bool = True
+    ) -> int:
         """Note that a publish begins; return its number."""
         number = self._next()
         raw = bytes(data) if isinstance(data, tercet.Raw) else bytes(to_json(data))
-        self.events.append(Publishing(self.now(), client, number, topic, raw, retain, key))
+        self.events.append(Publishing(self.now(), client, number, topic, raw, retain, key, echo))
         return number
 
     def acked(self, client: str, number: int, published: tercet.Published) -> None:
@@ -126,36 +78,47 @@ class History:
 
     def failed(self, client: str, number: int, error: Exception) -> None:
         """Note what a publish raised."""
-        self.events.append(Failed(self.now(), client, number, repr(error)))
+        refused = isinstance(error, tercet.RefusedError)
+        self.events.append(Failed(self.now(), client, number, repr(error), refused))
 
-    def subscribed(self, client: str, filter_: str, *, since: Position | str | None, last: int | None) -> int:
-        """Note that a subscription began; return its number."""
+    def subscribing(
+        self,
+        client: str,
+        filter_: str,
+        *,
+        since: Position | str | None,
+        last: int | None,
+        retained: bool | None = None,
+    ) -> int:
+        """Note that a subscription is asked for; return its number."""
         number = self._next()
         start = Position.parse(since) if isinstance(since, str) else since
-        self.events.append(Subscribed(self.now(), client, number, filter_, start, last))
+        self.events.append(Subscribing(self.now(), client, number, filter_, start, last, retained))
         return number
 
-    def delivered(self, client: str, number: int, message: tercet.Message) -> None:
-        """Note a message that the application was handed."""
-        self.events.append(
-            Delivered(
-                self.now(),
-                client,
-                number,
-                message.topic,
-                message.seq,
-                message.epoch,
-                bytes(message.raw),
-                message.retained,
-            )
-        )
+    def subscribed(self, client: str, number: int) -> None:
+        """Note that a subscription was accepted."""
+        self.events.append(Subscribed(self.now(), client, number))
 
-    def gap(self, client: str, number: int, gap: tercet.Gap) -> None:
-        """Note a gap that the application was told of."""
-        self.events.append(
-            GapTold(self.now(), client, number, gap.namespace, gap.epoch, gap.after, gap.through, str(gap.reason))
-        )
+    def told(self, client: str, number: int, event: tercet.Message | tercet.Gap | tercet.Live) -> None:
+        """Note what the application was handed."""
+        now = self.now()
+        match event:
+            case tercet.Message():
+                raw = bytes(event.raw)
+                self.events.append(
+                    Delivered(now, client, number, event.topic, event.seq, event.epoch, raw, event.retained)
+                )
+            case tercet.Gap():
+                span = (event.namespace, event.epoch, event.after, event.through)
+                self.events.append(GapTold(now, client, number, *span, str(event.reason)))
+            case tercet.Live():
+                self.events.append(LiveTold(now, client, number, event.position))
 
     def unsubscribed(self, client: str, number: int) -> None:
         """Note that a subscription ended."""
         self.events.append(Unsubscribed(self.now(), client, number))
+
+    def left(self, client: str) -> None:
+        """Note that a client has ended."""
+        self.events.append(Left(self.now(), client))

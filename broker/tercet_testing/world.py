@@ -153,10 +153,7 @@ class SimulatedSubscription:
     async def next_event(self) -> tercet.Message | tercet.Gap | tercet.Live:
         """Return the next message, gap or live mark."""
         event = await anext(self._subscription.events())
-        if isinstance(event, tercet.Message):
-            self._history.delivered(self._client, self._number, event)
-        elif isinstance(event, tercet.Gap):
-            self._history.gap(self._client, self._number, event)
+        self._history.told(self._client, self._number, event)
         return event
 
     @property
@@ -179,7 +176,7 @@ class SimulatedClient:
     ) -> tercet.Published:
         """Publish, as `tercet.Client.publish` does."""
         history = self.simulation.history
-        number = history.publishing(self.host, topic, data, retain=retain, key=key)
+        number = history.publishing(self.host, topic, data, retain=retain, key=key, echo=echo)
         try:
             published = await self.client.publish(topic, data, retain=retain, echo=echo, key=key)
         except tercet.TercetError as error:
@@ -200,10 +197,11 @@ class SimulatedClient:
     ) -> AsyncIterator[SimulatedSubscription]:
         """Subscribe, as `tercet.Client.subscribe` does."""
         history = self.simulation.history
+        number = history.subscribing(self.host, filter, since=since, last=last, retained=retained)
         async with self.client.subscribe(
             filter, since=since, last=last, retained=retained, buffer=buffer
         ) as subscription:
-            number = history.subscribed(self.host, filter, since=since, last=last)
+            history.subscribed(self.host, number)
             try:
                 yield SimulatedSubscription(subscription, history, self.host, number)
             finally:
@@ -298,7 +296,9 @@ class Simulation:
 
     def forget(self, client: SimulatedClient) -> None:
         """Expect nothing of a client any more."""
-        self.clients.pop(client, None)
+        if client in self.clients:
+            del self.clients[client]
+            self.history.left(client.host)
 
     # Time
 
