@@ -201,8 +201,10 @@ class RecordedStream(trio.abc.HalfCloseableStream):
 
     inner: trio.abc.HalfCloseableStream
     closed: trio.Event = field(factory=trio.Event)
+    on_send: Callable[[bytes | bytearray | memoryview], None] = field(default=lambda _: None)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        self.on_send(data)
         await self.inner.send_all(data)
 
     async def wait_send_all_might_not_block(self) -> None:

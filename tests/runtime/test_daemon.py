@@ -236,7 +236,7 @@ async def busy_day(broker: Harness, tools: Any, slow_dial: Callable[[], Awaitabl
     async with trio.open_nursery() as nursery:
         alice = await broker.client()
         for n in range(30):
-            await alice.say(op="publish", topic="chat/a", data=[n, "x" * 1000])
+            await alice.say(op="publish", topic="chat/a", data=[n, "x" * 100])
         for task in (refuse_to_read, shake_half_a_hand, not_say_goodbye, say_goodbye, be_refused):
             nursery.start_soon(task)
         bob = await broker.client()

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import trio
+import trio.testing
+from attrs import define, field
+from trio.testing import MockClock
+
+from tercet_broker.runtime.flusher import Flusher
+
+if TYPE_CHECKING:
+    from tests.runtime.conftest import Serve
+
+
+@define(eq=False)
+class Recorder:
+    name: int
+    log: list[int]
+    then: Callable[[], None] = field(default=lambda: None)
+
+    def flush(self) -> None:
+        self.log.append(self.name)
+        self.then()
+
+
+async def test_flusher_writes_in_the_order_of_the_calls(nursery: trio.Nursery) -> None:
+    flusher, log = Flusher(), list[int]()
+    nursery.start_soon(flusher.run)
+    for name in range(1000):
+        flusher.add(Recorder(name, log))
+    assert log == []
+    await trio.testing.wait_all_tasks_blocked()
+    assert log == list(range(1000))
+    flusher.add(Recorder(1000, log))
+    await trio.testing.wait_all_tasks_blocked()
+    assert log[-1] == 1000
+
+
+async def test_flusher_lets_others_have_their_turn(nursery: trio.Nursery) -> None:
+    flusher, log = Flusher(), list[int]()
+    nursery.start_soon(flusher.run)
+    await trio.testing.wait_all_tasks_blocked()
+    for name in range(2000):
+        flusher.add(Recorder(name, log))
+    seen = []
+    while len(log) < 2000:
+        await trio.lowlevel.checkpoint()
+        seen.append(len(log))
+    assert max(b - a for a, b in zip([0, *seen], seen, strict=False)) <= 1024
+    assert len(set(seen)) >= 3
+
+
+async def test_flusher_takes_what_is_added_while_it_flushes(nursery: trio.Nursery) -> None:
+    flusher, log = Flusher(), list[int]()
+    nursery.start_soon(flusher.run)
+    flusher.add(Recorder(1, log, then=lambda: flusher.add(Recorder(2, log))))
+    await trio.testing.wait_all_tasks_blocked()
+    assert log == [1, 2]
+
+
+async def test_messages_of_one_pass_go_out_in_one_write(serve: Serve, tools: Any, autojump_clock: MockClock) -> None:
+    async with serve() as broker:
+        reader, writer = await broker.client(), await broker.client()
+        await reader.ask(op="subscribe", id=2, filter="a/#")
+        await trio.testing.wait_all_tasks_blocked()
+        assert broker.listener is not None
+        writes: list[bytes] = []
+        stream = broker.listener.accepted[0]
+        stream.on_send = lambda data: writes.append(bytes(data))
+        await writer.raw(b"".join(tools.say(op="publish", topic="a/b", data=n) for n in range(100)))
+        for n in range(100):
+            await reader.expect("message", seq=n + 1, data=n)
+        assert len(writes) == 1

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import trio
+from attrs import define, field
+from trio.testing import MockClock
+
+from tercet_broker.runtime.keepalive import Deadlines
+
+
+@define(eq=False)
+class Recorder:
+    again: list[float] = field(factory=list)
+    ticket: int = 0
+    looks: list[float] = field(factory=list)
+
+    def look(self, now: float) -> float:
+        self.looks.append(now)
+        return self.again.pop(0) if self.again else math.inf
+
+
+async def test_deadline_is_looked_at_exactly_then(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
+    deadlines = Deadlines()
+    nursery.start_soon(deadlines.run)
+    timed = Recorder([12.5, 20.0])
+    deadlines.schedule(timed, 10.0)
+    await trio.sleep(100)
+    assert timed.looks == [10.0, 12.5, 20.0]
+    assert len(deadlines) == 0
+    assert timed.ticket == 0
+
+
+async def test_deadline_may_be_moved_both_ways(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
+    deadlines = Deadlines()
+    sooner, later, never = Recorder(), Recorder(), Recorder()
+    for timed in (sooner, later, never):
+        deadlines.schedule(timed, 10.0)
+    nursery.start_soon(deadlines.run)
+    await trio.sleep(1)
+    deadlines.schedule(sooner, 2.0)
+    deadlines.schedule(later, 30.0)
+    deadlines.schedule(never, math.inf)
+    await trio.sleep(100)
+    assert (sooner.looks, later.looks, never.looks) == ([2.0], [30.0], [])
+
+
+async def test_past_deadline_is_looked_at_at_once(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
+    deadlines = Deadlines()
+    nursery.start_soon(deadlines.run)
+    await trio.sleep(5)
+    timed = Recorder()
+    deadlines.schedule(timed, 1.0)
+    await trio.sleep(0.001)
+    assert timed.looks == [5.0]
+
+
+async def test_equal_deadlines_keep_their_order(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
+    deadlines = Deadlines()
+    order: list[int] = []
+
+    @define(eq=False)
+    class Numbered:
+        number: int
+        ticket: int = 0
+
+        def look(self, now: float) -> float:
+            assert now == 3.0
+            order.append(self.number)
+            return math.inf
+
+    for number in range(20):
+        deadlines.schedule(Numbered(number), 3.0)
+    nursery.start_soon(deadlines.run)
+    await trio.sleep(4)
+    assert order == list(range(20))
+
+
+@pytest.mark.parametrize("count", [1, 100])
+async def test_look_may_schedule_others(nursery: trio.Nursery, autojump_clock: MockClock, count: int) -> None:
+    deadlines = Deadlines()
+    others = [Recorder() for _ in range(count)]
+
+    class Starter(Recorder):
+        def look(self, now: float) -> float:
+            for other in others:
+                deadlines.schedule(other, now + 1)
+            return math.inf
+
+    deadlines.schedule(Starter(), 1.0)
+    nursery.start_soon(deadlines.run)
+    await trio.sleep(10)
+    assert all(other.looks == [2.0] for other in others)
