@@ -145,7 +145,8 @@ class Link(trio.abc.Stream):
     def _is_congested(self) -> bool:
         if self.endpoint.outbox.is_congested:
             self.flush()
-            return self.endpoint.outbox.is_congested
+            # The flush may have found the peer gone: then nobody will release who parks now.
+            return self.ending is None and self.endpoint.outbox.is_congested
         return False
 
     def _serve_frames(self) -> Frame | None:
