@@ -221,3 +221,39 @@ def test_replay_looks_at_a_bounded_number_of_records_in_a_step(world: World) -> 
         steps += 1
     assert steps == 3
     assert seqs(peer.take(), sub=1) == [2 * SCAN + 2]
+
+
+@pytest.mark.parametrize(("more", "gap"), [(2, None), (3, (2, 3)), (4, (2, 4))])
+def test_replay_that_is_just_not_overrun_has_no_gap(
+    make_world: Callable[..., World], more: int, gap: tuple[int, int] | None
+) -> None:
+    """[M-007]: the last message before the run's first is the first that can be lost."""
+    world = make_world(NamespaceSettings(history=HistorySettings(messages=10)), outbox_messages=8)
+    publisher, peer = world.join(), world.join()
+    for _ in range(10):
+        publisher.publish("t")
+    peer.send("subscribe", id=1, filter="t", since={"epoch": world.broker.epoch, "seq": 0})
+    for _ in range(more):
+        publisher.publish("t")
+    events = peer.take()
+    assert [(event["after"], event["through"]) for event in events if event["op"] == "gap"] == ([gap] if gap else [])
+    lost = range(3, gap[1] + 1) if gap else range(0)
+    assert seqs(events, sub=1) == [seq for seq in range(1, 11 + more) if seq not in lost]
+
+
+def test_value_that_is_replaced_while_it_waits_is_not_sent(make_world: Callable[..., World]) -> None:
+    """Its successor comes as a message of the log; the old one would only be stale."""
+    world = make_world(outbox_messages=8)
+    publisher, peer = world.join(), world.join()
+    fill(publisher, 4)
+    peer.send("subscribe", id=1, filter="t/#")
+    assert peer.session.is_behind
+    publisher.publish("t/2", "new", retain=True)
+    publisher.publish("t/3", None, retain=True)
+    messages = [event for event in peer.take() if event["op"] == "message"]
+    assert [(event["seq"], event.get("retained", False)) for event in messages] == [
+        (1, True),
+        (2, True),
+        (5, False),
+        (6, False),
+    ]
