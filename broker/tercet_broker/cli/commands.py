@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import entry_points
 
 import click
 
@@ -15,6 +16,7 @@ from .publish import publish
 from .serve import serve
 from .subscribe import subscribe
 
+_GROUP = "tercet.commands"
 _EPILOG = """\
 \b
 Try it, in three terminals:
@@ -24,7 +26,28 @@ Try it, in three terminals:
 """
 
 
+class _Commands(click.Group):
+    """Our commands, and those that installed packages offer under the entry point `tercet.commands`.
+
+    So the layers above, such as `tercet_testing`, have commands without this
+    one knowing them.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *(point.name for point in entry_points(group=_GROUP))})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        command = super().get_command(ctx, cmd_name)
+        if command is None:
+            for point in entry_points(group=_GROUP, name=cmd_name):
+                loaded = point.load()
+                if isinstance(loaded, click.Command):
+                    return loaded
+        return command
+
+
 @click.group(
+    cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=_EPILOG,
 )
