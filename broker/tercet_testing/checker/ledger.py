@@ -127,6 +127,11 @@ class Subscription:
     is_abandoned: bool = False
 
     @property
+    def is_open(self) -> bool:
+        """Whether somebody reads it when the history ends."""
+        return self.accepted is not None and self.ended is None and not self.is_abandoned
+
+    @property
     def name(self) -> str:
         """What to call it."""
         return f"{self.event.client}'s subscription {self.event.number} to {self.event.filter!r}"
@@ -156,6 +161,7 @@ class Ledger:
     publishes: dict[tuple[str, int], Publish] = field(factory=dict)
     subscriptions: dict[tuple[str, int], Subscription] = field(factory=dict)
     by_content: dict[tuple[str, bytes], list[Publish]] = field(factory=dict)
+    retaining: dict[str, list[Publish]] = field(factory=dict)  # {topic: its publishes with `retain`}
     facts: dict[Place, Fact] = field(factory=dict)
     sequences: dict[Sequence, list[int]] = field(factory=dict)
     conflicts: list[Conflict] = field(factory=list)
@@ -182,11 +188,15 @@ class Ledger:
 
     def is_later(self, namespace: str, epoch: str, other: str) -> bool:
         """Tell whether `epoch` certainly came after `other`: something begun after that was seen was acked in it."""
-        return self.last_begun.get((namespace, epoch), -1) > self.first_seen.get((namespace, other), len(self.events))
+        begun, seen = self.last_begun.get((namespace, epoch), -1), self.first_seen.get((namespace, other))
+        return epoch != other and seen is not None and begun > seen
 
     def is_certain(self, fact: Fact) -> bool:
-        """Tell whether it can stand in no other epoch: it was published when this epoch was known already."""
-        return fact.begun > self.first_seen.get(fact.place[:2], len(self.events))
+        """Tell whether its like can stand in no other epoch: there is one, published when this epoch was known."""
+        makers = self.by_content.get((fact.topic, fact.data), [])
+        return fact.begun > self.first_seen.get(fact.place[:2], len(self.events)) and all(
+            maker in fact.makers for maker in makers
+        )
 
     def add(self, fact: Fact) -> None:
         """Take up a fact."""
@@ -198,8 +208,7 @@ class Ledger:
     def _take(self, now: int, event: Event) -> None:
         match event:
             case Publishing():
-                publish = self.publishes[event.client, event.number] = Publish(now, event)
-                self.by_content.setdefault((event.topic, event.data), []).append(publish)
+                self._begin(Publish(now, event))
             case Acked():
                 self._ack(now, event)
             case Failed():
@@ -218,6 +227,13 @@ class Ledger:
                     subscription.is_abandoned |= subscription.event.client == event.client
             case _:
                 assert_never(event)
+
+    def _begin(self, publish: Publish) -> None:
+        event = publish.event
+        self.publishes[event.client, event.number] = publish
+        self.by_content.setdefault((event.topic, event.data), []).append(publish)
+        if event.retain:
+            self.retaining.setdefault(event.topic, []).append(publish)
 
     def _see(self, now: int, event: Told) -> None:
         match event:

@@ -74,17 +74,17 @@ def _missing(ledger: Ledger, subscription: Subscription) -> Iterator[tuple[Viola
     for topic, last in _values(ledger, filter_.namespace, epoch, subscription.asked).items():
         if not filter_.matches(topic) or last.data == _FORGET or last.is_muted_for(asked.client):
             continue
-        if got.get(topic, 0) < last.seq and not _may_be_forgotten(ledger, last):
+        if got.get(topic, 0) < last.seq and not _may_be_hidden(ledger, last, asked.client):
             text = f"{subscription.name} went live without the retained value {topic!r} at {epoch}:{last.seq}."
             yield Violation(Rule.RETAINED, text, (last.proof, asked, live)), topic
 
 
-def _may_be_forgotten(ledger: Ledger, value: Fact) -> bool:
-    """Tell whether a publish may have forgotten the value."""
-    for publish in ledger.by_content.get((value.topic, _FORGET), []):
-        if not publish.event.retain or publish.is_refused:
+def _may_be_hidden(ledger: Ledger, value: Fact, client: str) -> bool:
+    """Tell whether a later publish may have forgotten it, or replaced it by one that this client does not get."""
+    for publish in ledger.retaining.get(value.topic, []):
+        event, ack = publish.event, publish.ack
+        if publish.is_refused or not (event.data == _FORGET or (event.client == client and not event.echo)):
             continue
-        ack = publish.ack
         if ack is None or ack.position.epoch != value.place[1] or ack.position.seq > value.seq:
             return True
     return False

@@ -28,7 +28,7 @@ def judge_stream(
             yield Violation(Rule.UNSUBSCRIBED, text, (ledger.events[subscription.ended], event))
             continue
         yield from stream.take(now, event)
-    if quiet and subscription.ended is None and not subscription.is_abandoned:
+    if quiet and subscription.is_open:
         yield from stream.judge_rest()
 
 
