@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Container
+import logging
+from collections.abc import Awaitable, Callable, Container, Iterator, MutableMapping
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
+import structlog
 import trio
 import trio.testing
 from attrs import field, frozen
+from structlog.typing import Processor
 
 from .chance import Choices, seed_of, stream
 from .determinism import determined, tripwires
@@ -90,7 +95,16 @@ def run_seed(scenario: Scenario, seed: int, *, policy: str = "fair", kept: Kept 
         if kept.scheduling is not None:  # the run is being shrunk, or shown
             watch.trace.note(clock.current_time(), order)
 
-    with determined(POLICIES[policy](scheduling), stream(seed, "entropy"), note):
+    def note_log(_: object, level: str, entry: MutableMapping[str, Any]) -> NoReturn:
+        what = ", ".join(f"{key}={value}" for key, value in entry.items() if key not in {"event", "exc_info"})
+        fault = f": {entry['exc_info']!r}" if "exc_info" in entry else ""
+        watch.trace.note(clock.current_time(), f"log {level}: {entry['event']} ({what}){fault}")
+        raise structlog.DropEvent
+
+    with (
+        determined(POLICIES[policy](scheduling), stream(seed, "entropy"), note),
+        _logging_to(note_log),
+    ):
         try:
             trio.run(main, clock=clock, instruments=[watch])
         except Exception as raised:  # noqa: BLE001 - it is the result
@@ -111,6 +125,17 @@ def run_seed(scenario: Scenario, seed: int, *, policy: str = "fair", kept: Kept 
         delays=tuple(delays.deviations),
         faults=tuple(faults.deviations),
     )
+
+
+@contextmanager
+def _logging_to(processor: Processor) -> Iterator[None]:
+    """Let everything that is logged go to `processor` alone."""
+    before = structlog.get_config()
+    structlog.configure(processors=[processor], wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
 
 
 def _unwrap(error: BaseException | None) -> BaseException | None:
