@@ -90,6 +90,8 @@ class SocketListener:
                         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 try:
                     if self.context is not None:
+                        # Of one that was reset, `wrap_socket` raises and leaves another socket behind, unclosed.
+                        sock.getpeername()
                         sock = self.context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
                 except OSError:
                     continue  # it is gone already
