@@ -276,6 +276,16 @@ async def test_connect_and_close_one_direction(stage: Stage, wire: Wire, when: s
 
 
 @both
+@pytest.mark.parametrize("requests", [60, 70, 100, 500])
+async def test_reset_with_replies_unsent(stage: Stage, wire: Wire, scheme: str, requests: int) -> None:
+    """The flush that makes room for replies is what finds the peer gone, and nobody waits for room after that."""
+    async with stage(timeouts=PATIENT) as running:
+        peer = await running.open(scheme)
+        await peer.send(b"".join(wire.request_frame("ping", id=number) for number in range(2, requests)))
+        peer.reset()
+
+
+@both
 async def test_silence_instead_of_a_request_gets_408(stage: Stage, scheme: str) -> None:
     async with stage(timeouts=evolve(TIMEOUTS, handshake=1)) as running:
         peer = await running.dial(scheme)
