@@ -76,9 +76,6 @@ async def test_thousand_hostile_connections(
         assert sum(json.loads(done.stdout).values()) >= AT_LEAST
         await before.regained()
         assert resident() - memory < MEMORY
-        print(
-            "STAT", sum(json.loads(done.stdout).values()), canary.delivered, canary.slowest, (resident() - memory) >> 20
-        )
         assert canary.delivered > 100
         assert canary.slowest < SLOWEST
         accounts = running.daemon.statistics().accounts
