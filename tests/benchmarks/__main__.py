@@ -52,6 +52,7 @@ def main(context: click.Context, *, smoke: bool) -> None:
       python -m tests.benchmarks run                    what the bars need, 5 rounds
       python -m tests.benchmarks run 1-100 --rounds 3   one work
       python -m tests.benchmarks run all -o all.json
+      python -m tests.benchmarks run fanout -p tercet --before ../old
       python -m tests.benchmarks show all.json --bars
       python -m tests.benchmarks plot all.json docs/fanout.svg
     """
@@ -68,6 +69,11 @@ def main(context: click.Context, *, smoke: bool) -> None:
 @click.option("--seconds", "-s", default=2.0, show_default=True, type=click.FloatRange(0.1, 60), help="Each measured.")
 @click.option("--warm-up", default=0.5, show_default=True, type=click.FloatRange(0.1, 60), help="Seconds before.")
 @click.option("--peer", "-p", "only", multiple=True, help="Only this one. May be repeated.")
+@click.option(
+    "--before",
+    type=click.Path(path_type=Path, exists=True, file_okay=False, resolve_path=True),
+    help="Another checkout, whose Tercet is measured too.",
+)
 @click.option("--output", "-o", default=_DEFAULT_OUTPUT, show_default=True, type=_FILE, help="JSON file to write.")
 @click.option("--bars", is_flag=True, help="Also say which bars are passed.")
 @click.option("--broker-core", type=int, help="Core for the broker.  [default: the first]")
@@ -79,6 +85,7 @@ def run(
     seconds: float,
     warm_up: float,
     only: Sequence[str],
+    before: Path | None,
     output: Path,
     bars: bool,
     broker_core: int | None,
@@ -90,11 +97,11 @@ def run(
     left out. The file is written after every measurement, so Ctrl-C keeps
     what there is.
     """
-    peers = all_peers()
+    peers = all_peers(before)
     unknown = [name for name in only if name not in peers]
     if unknown:
         raise click.BadParameter(f"{unknown[0]} is none of {', '.join(peers)}", param_hint="--peer")
-    chosen = {name: peer for name, peer in peers.items() if not only or name in only}
+    chosen = {name: peer for name, peer in peers.items() if not only or name in {*only, "before"}}
     _raise_descriptor_limit()
     plan = Plan(_choose(names), chosen, rounds, Pace(seconds, warm_up), choose_cores(broker_core, load_core))
     results = describe(chosen, rounds, seconds)

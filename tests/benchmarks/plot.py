@@ -11,6 +11,7 @@ from .results import Results
 _WORKS = ("1-1", "1-10", "1-100", "1-1000", "20-100")
 _COLOURS = {
     "tercet": "#0b6e4f",
+    "before": "#7fc8a9",
     "nats": "#3178c6",
     "mosquitto": "#b5651d",
     "naive": "#9a9a9a",

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from attrs import define, field, frozen
 
@@ -72,9 +73,14 @@ class BrokerProcess:
 
 @contextmanager
 def run_broker(
-    name: str, command: Sequence[str], address: tuple[str, int], folder: Path, cores: Cores
+    name: str,
+    command: Sequence[str],
+    address: tuple[str, int],
+    folder: Path,
+    cores: Cores,
+    variables: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[BrokerProcess]:
-    """Run a broker for the length of the block, listening on `address`.
+    """Run a broker for the length of the block, listening on `address`, with these environment variables besides.
 
     Raises:
         BrokerError: it ended, or did not listen in time.
@@ -82,7 +88,12 @@ def run_broker(
     log = folder / f"{name}.log"
     with log.open("wb") as sink, cores.on_brokers():
         popen = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, cwd=folder, env=_environment()
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=sink,
+            cwd=folder,
+            env={**_environment(), **variables},
         )
     process = BrokerProcess(name, popen, address, log)
     try:

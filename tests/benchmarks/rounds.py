@@ -20,10 +20,14 @@ from .results import Results, Sample
 from .tercet import Tercet
 from .works import Arriving, Fanout, Idle, Work
 
+BEFORE = "before"
 
-def all_peers() -> dict[str, Peer]:
-    """Return {name: peer}, in the order of the tables."""
+
+def all_peers(before: Path | None = None) -> dict[str, Peer]:
+    """Return {name: peer}, in the order of the tables; `before` is another checkout of Tercet."""
     peers: list[Peer] = [Tercet(), Nats(), Mosquitto(), NAIVE, BARE, FLOOR]
+    if before is not None:
+        peers.insert(1, Tercet(BEFORE, before))
     return {peer.name: peer for peer in peers}
 
 
@@ -38,7 +42,9 @@ class Plan:
     cores: Cores
 
     def peers_of(self, work: Work) -> list[Peer]:
-        return [self.peers[name] for name in work.peers if name in self.peers and self.peers[name].missing is None]
+        """Return who is measured at `work`: where Tercet is, there is the other checkout too."""
+        names = [name for peer in work.peers for name in ((peer, BEFORE) if peer == "tercet" else (peer,))]
+        return [self.peers[name] for name in names if name in self.peers and self.peers[name].missing is None]
 
     @property
     def measurements(self) -> int:

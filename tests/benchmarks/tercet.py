@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
+from pathlib import Path
 
 from attrs import field, frozen
 
@@ -50,14 +51,22 @@ class TercetDialect:
 
 @frozen
 class Tercet:
-    """The broker of this checkout."""
+    """The broker that is installed, or that of another checkout."""
 
     name: str = "tercet"
+    checkout: Path | None = None
     dialect: Dialect = field(factory=TercetDialect)
-    missing: str | None = None
+
+    @property
+    def missing(self) -> str | None:
+        if self.checkout is not None and not (self.checkout / "broker" / "tercet_broker").is_dir():
+            return f"there is no broker in {self.checkout}"
+        return None
 
     def version(self) -> str:
-        return f"tercet {metadata.version('tercet')}"
+        if self.checkout is None:
+            return f"tercet {metadata.version('tercet')}"
+        return f"{self.name}: tercet of {self.checkout.name}"
 
     @contextmanager
     def run(self, setting: Setting) -> Iterator[BrokerProcess]:
@@ -73,5 +82,10 @@ class Tercet:
         config = setting.folder / "tercet.toml"
         config.write_text("\n".join([*lines, ""]))
         command = [sys.executable, "-m", "tercet_broker", "serve", "--config", str(config)]
-        with run_broker(self.name, command, ("127.0.0.1", port), setting.folder, setting.cores) as process:
+        variables = {}
+        if self.checkout is not None:
+            # Found before what is installed, editable or not.
+            variables["PYTHONPATH"] = str(self.checkout / "broker")
+        address = ("127.0.0.1", port)
+        with run_broker(self.name, command, address, setting.folder, setting.cores, variables) as process:
             yield process
