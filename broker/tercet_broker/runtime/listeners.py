@@ -30,8 +30,20 @@ log = structlog.get_logger("tercet")
 # better by waiting (accept(2); trio's own serve_listeners waits the same).
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 _PAUSE = 0.1  # seconds
+# What it raises for the connection that it would have returned: that one is lost, no more
+# (accept(2): "treat them like EAGAIN").
 _PEER_ERRORS = frozenset(
-    {errno.ECONNABORTED, errno.EPERM, errno.EPROTO, errno.ENETDOWN, errno.EHOSTUNREACH, errno.ENETUNREACH}
+    {
+        errno.ECONNABORTED,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.ENOPROTOOPT,
+        errno.EPERM,
+        errno.EPROTO,
+        errno.ETIMEDOUT,
+        *(getattr(errno, name) for name in ("EHOSTDOWN", "ENONET") if hasattr(errno, name)),
+    }
 )
 
 
@@ -121,7 +133,13 @@ def make_tls_context(settings: TlsSettings) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
-    context.load_cert_chain(settings.certificate, settings.key)
+    try:
+        context.load_cert_chain(settings.certificate, settings.key)
+    except OSError as error:
+        # The system's error names no file.
+        where = f"cannot use the certificate {settings.certificate} with the key {settings.key}"
+        error.strerror = f"{where}: {error.strerror}"
+        raise
     return context
 
 
@@ -139,7 +157,7 @@ async def open_listeners(settings: tuple[ListenerSettings, ...]) -> AsyncIterato
             address = parse_bind(one.bind)
             if isinstance(address, UnixAddress):
                 opened = [_listen_unix(address, one)]
-                stack.callback(_unlink_socket, address.path)
+                stack.callback(_unlink_socket, address.path, os.lstat(address.path))
                 urls = [f"ws+unix://{address.path}"]
             else:
                 opened = await _listen_tcp(address, one)
@@ -160,7 +178,12 @@ def _authority(sock: socket.socket, address: TcpAddress) -> str:
 
 async def _listen_tcp(address: TcpAddress, settings: ListenerSettings) -> list[socket.socket]:
     """Listen on every address that the host means; with port 0 on the same port of each."""
-    found = await trio.socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    try:
+        found = await trio.socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except socket.gaierror as error:
+        raise socket.gaierror(error.errno, f"cannot listen on {settings.bind}: {error.strerror}") from error
     opened: list[socket.socket] = []
     port = address.port
     try:
@@ -220,9 +243,10 @@ def _is_stale(path: str) -> bool:
     return False
 
 
-def _unlink_socket(path: str) -> None:
+def _unlink_socket(path: str, ours: os.stat_result) -> None:
+    """Remove our socket, and not one that a successor has put into its place."""
     with contextlib.suppress(OSError):
-        if stat.S_ISSOCK(os.stat(path).st_mode):  # noqa: PTH116
+        if os.path.samestat(os.lstat(path), ours):
             os.unlink(path)  # noqa: PTH108
 
 
