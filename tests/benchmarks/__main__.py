@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from .bars import BARS
 from .cores import choose_cores
+from .document import DocumentError, document
 from .figures import FIGURES
 from .measuring import Pace
 from .plot import PlotError
@@ -157,7 +158,7 @@ def _report(results: Results, *, bars: bool) -> None:
         console.print(table)
     if bars:
         console.print(bar_table(results))
-    console.print("; ".join(results.versions.values()), style="dim")
+    console.print("; ".join(dict.fromkeys(results.versions.values())), style="dim")
     console.print("; ".join(f"{key} {value}" for key, value in results.circumstances.items()), style="dim")
     for remark in remarks(results):
         console.print(remark, markup=False)
@@ -197,6 +198,17 @@ def plot_command(*, file: Path, picture: Path) -> None:
     try:
         draw(_load(file), picture)
     except PlotError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@main.command("document")
+@click.argument("file", type=_FILE)
+@click.argument("page", type=_FILE)
+def document_command(*, file: Path, page: Path) -> None:
+    """Write the tables of a FILE into PAGE, between its two comments."""
+    try:
+        document(_load(file), page)
+    except (OSError, DocumentError) as error:
         raise click.ClickException(str(error)) from error
 
 

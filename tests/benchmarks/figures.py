@@ -23,7 +23,7 @@ FIGURES = {
     "busy": Figure("%", "how much of its core the broker used, of what others left to it", 1),
     "load": Figure("%", "how much of its time the load had something to do", 0),
     "others": Figure("%", "how much of the broker's core others used", 0),
-    "p50": Figure("ms", "median latency"),
+    "p50": Figure("ms", "latency"),
     "p99": Figure("ms", "99th percentile of latency"),
     "max": Figure("ms", "longest latency"),
     "kib": Figure("KiB", "resident memory for a connection", 1),

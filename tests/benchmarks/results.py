@@ -114,7 +114,7 @@ def describe(peers: Mapping[str, Peer], rounds: int, seconds: float) -> Results:
             "rounds": str(rounds),
             "seconds": f"{seconds:g}",
             "python": platform.python_version(),
-            "kernel": platform.release(),
+            "kernel": platform.release().partition("-")[0],
             "processor": _processor(),
             "cores": str(os.cpu_count()),
             "revision": _revision(),
