@@ -12,7 +12,7 @@ import os
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -454,3 +454,14 @@ def logged() -> Iterator[list[Any]]:
 def baseline() -> Callable[[], Baseline]:
     """A function that notes how many tasks and descriptors there are now."""
     return Baseline
+
+
+@pytest.fixture
+def dial() -> Callable[[int], Awaitable[Peer]]:
+    """A function that connects to a port, without TLS."""
+
+    async def connect(port: int) -> Peer:
+        stream = await trio.open_tcp_stream(HOST, port)
+        return Peer(stream, stream.socket)
+
+    return connect
