@@ -187,8 +187,10 @@ async def test_log_is_json_lines(config: Callable[..., str], dial: Dial) -> None
         await trio.aclose_forcefully(peer.stream)
         os.kill(server.process.pid, signal.SIGTERM)
         assert await server.exit_status() == 0
-    events = [json.loads(line)["event"] for line in server.errors.decode().splitlines()]
-    assert events == ["listening", "connection opened", "connection closed", "draining", "stopped"]
+    first, *between, last = [json.loads(line)["event"] for line in server.errors.decode().splitlines()]
+    assert (first, last) == ("listening", "stopped")
+    # The connection's end may be noted before the signal or after it.
+    assert sorted(between) == ["connection closed", "connection opened", "draining"]
 
 
 def test_bad_configuration_is_told_whole(tmp_path: Path) -> None:
