@@ -354,6 +354,26 @@ async def test_fault_of_an_endpoint_ends_its_connection_alone(
         assert event == TextMessage(data="y")
 
 
+async def test_link_that_has_ended_is_not_flushed_any_more(
+    serve: Serve, autojump_clock: MockClock, echoes: Any
+) -> None:
+    """The flusher may still have it on its list; it had the drainer started in a nursery that was closed."""
+    async with serve(open_endpoint=echoes, lockstep=True) as broker:
+        peer = await broker.peer()
+        assert broker.listener is not None
+        (echo,) = echoes.made
+        await peer.send(TextMessage(data="never read"))
+        await trio.testing.wait_all_tasks_blocked()
+        echo.end(CloseCode.SERVICE_RESTART, "")
+        await broker.listener.accepted[0].closed.wait()
+        await trio.testing.wait_all_tasks_blocked()
+        echo.connection.wake()
+        await trio.testing.wait_all_tasks_blocked()
+        other = await broker.peer()
+        await other.send(TextMessage(data="x"))
+        assert await other.frame() == TextMessage(data="x")
+
+
 async def test_fault_of_a_session_is_told_and_logged_once(
     serve: Serve, logs: Logs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
