@@ -62,7 +62,7 @@ class Start:
     """How a subscription begins.
 
     Attributes:
-        replay: what it gets before it is live; None if it is live at once.
+        replay: what it gets before it is live; None if it is live at once, which it never is after a gap.
         recovered: whether everything after `since` follows; None without `since`.
         gap: what is lost, announced before the replay.
     """
@@ -115,7 +115,8 @@ def start_replay(  # noqa: PLR0913 - a request, who asks, and what bounds it
     if request.retained is False or not namespace.retained_of(filter_):
         values_through = 0
     replay = Replay(namespace, filter_, connection, cursor=cursor, older=deque(older), retained_through=values_through)
-    return Start(None if replay.is_done else replay, recovered, loss)
+    # After a loss there is a replay, be it an empty one: its gap comes before `live`, not after it.
+    return Start(None if replay.is_done and loss is None else replay, recovered, loss)
 
 
 def read_history(  # noqa: PLR0913 - a request, who asks, and what bounds it

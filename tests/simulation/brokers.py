@@ -1,0 +1,27 @@
+"""Settings of small brokers: whatever is bounded, is reached."""
+
+from __future__ import annotations
+
+from tercet_broker.core import BrokerSettings, HistorySettings, LimitSettings, NamespaceSettings
+from tercet_broker.runtime import DaemonSettings, TimeoutSettings
+
+
+def small_broker(
+    *,
+    messages: int | None = 1000,
+    seconds: float | None = None,
+    per_topic: int = 0,
+    outbox: int = 16_384,
+    replies: int = 64,
+    key_seconds: float = 300.0,
+    heartbeat: float = 25.0,
+) -> DaemonSettings:
+    """Return settings; `messages` is the length of every namespace's log, None only the handover run's."""
+    history = None if messages is None else HistorySettings(messages=messages, seconds=seconds, per_topic=per_topic)
+    return DaemonSettings(
+        broker=BrokerSettings(
+            unnamed=NamespaceSettings(history=history),
+            limits=LimitSettings(outbox_messages=outbox, replies=replies, key_seconds=key_seconds),
+        ),
+        timeouts=TimeoutSettings(heartbeat=heartbeat),
+    )

@@ -1,0 +1,53 @@
+"""How a scenario ends: everything heals, everybody gets a last message, and what was told is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import tercet
+from tercet_protocol import parse_filter
+from tercet_testing import NoProgressError, SimulatedClient, Simulation
+from tests.simulation.reader import Reader
+
+_ROUNDS = 10  # of last messages: the first may fall into an overflow that is under way
+
+
+async def conclude(
+    sim: Simulation, feed: SimulatedClient, readers: Iterable[Reader], *, key_seconds: float = 300.0
+) -> None:
+    """Heal everything, see that every reader still gets what is published, and check the history."""
+    readers = list(readers)
+    topics = list(dict.fromkeys(reader.filter.replace("+", "end").replace("#", "end") for reader in readers))
+    await sim.settle()
+    for number in range(_ROUNDS):
+        end = f"the end {number}"
+        for topic in topics:
+            await feed.publish(topic, end)
+        expected = [(reader, sum(parse_filter(reader.filter).matches(topic) for topic in topics)) for reader in readers]
+        try:
+            await sim.eventually(lambda: all(reader.data.count(end) == count for reader, count in expected), within=20)  # noqa: B023
+        except NoProgressError:
+            if number == _ROUNDS - 1:
+                raise
+        else:
+            break
+    sim.history.assert_correct(key_seconds=key_seconds, quiet=True)
+
+
+def check_whole(reader: Reader, *, first: int = 1) -> None:
+    """Demand that someone who reads all of a namespace has, or was told that he misses, each seq from `first` on."""
+    epoch, seen = None, first - 1
+    for event in reader.events:
+        match event:
+            case tercet.Message():
+                if epoch is not None:
+                    assert event.epoch == epoch, "the epoch changed without a gap"
+                epoch = event.epoch
+                assert event.seq == seen + 1, f"after {seen} came {event.seq}"
+                seen = event.seq
+            case tercet.Gap():
+                assert event.through is not None
+                assert event.epoch != epoch or event.through >= seen, f"a gap through {event.through} after {seen}"
+                epoch, seen = event.epoch, event.through
+            case _:
+                pass
