@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import NoReturn, Protocol
 
 import structlog
@@ -155,7 +155,13 @@ class Connection:
         services = self.services
         endpoint = self._endpoint = services.open_endpoint(self)
         began = trio.current_time()
-        try:
+        with ExitStack() as at_end:
+            # In the opposite order, and all of it even if one of them fails.
+            at_end.callback(self._log_end, began)
+            at_end.callback(self.ended, self)
+            at_end.callback(endpoint.close)
+            at_end.callback(endpoint.leave)
+            at_end.callback(services.deadlines.schedule, self, math.inf)
             async with trio.open_nursery() as nursery:
                 link = self._link = Link(
                     wire=self.wire,
@@ -167,6 +173,7 @@ class Connection:
                     lane=services.lane,
                     tracer=None if services.tracer is None else LinkTracer(services.tracer, endpoint.label),
                 )
+                at_end.callback(link.end)
                 link.greet(upgrade.canonical_request(), upgrade.trailing)
                 log.info("connection opened", connection=endpoint.label, peer=self.wire.peer)
                 self._connect_by = began + services.timeouts.connect
@@ -178,14 +185,6 @@ class Connection:
                 with trio.move_on_after(services.timeouts.close):
                     await link.goodbye()
                 nursery.cancel_scope.cancel()
-        finally:
-            if self._link is not None:
-                self._link.end()
-            services.deadlines.schedule(self, math.inf)
-            endpoint.leave()
-            endpoint.close()
-            self.ended(self)
-            self._log_end(began)
 
     async def _talk(self, link: Link, nursery: trio.Nursery, subprotocol: str | None) -> NoReturn:
         """Let trio-websocket read, and receive what comes its way, until that raises `ConnectionClosed`."""
