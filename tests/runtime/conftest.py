@@ -268,6 +268,7 @@ class Echo:
     connection: Connection
     what: Callable[[Echo, bytes], None] | None = None
     on_ping: Callable[[], bool] = field(default=lambda: False)
+    on_leave: Callable[[], object] = field(default=lambda: None)
     times: int = 1
     label: str = "echo"
     is_open: bool = True
@@ -301,7 +302,7 @@ class Echo:
         self.connection.close(code, reason)
 
     def leave(self) -> None:
-        """Nothing: it holds nothing."""
+        self.on_leave()
 
     def close(self) -> None:
         self.outbox.close()

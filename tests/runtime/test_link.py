@@ -355,23 +355,33 @@ async def test_fault_of_an_endpoint_ends_its_connection_alone(
 
 
 async def test_link_that_has_ended_is_not_flushed_any_more(
-    serve: Serve, autojump_clock: MockClock, echoes: Any
+    serve: Serve, autojump_clock: MockClock, echoes: Any, logs: Logs
 ) -> None:
-    """The flusher may still have it on its list; it had the drainer started in a nursery that was closed."""
+    """The flusher may still have it on its list; it had the drainer started in a nursery that was closed.
+
+    And a bug that shows while a connection ends does not keep it on the daemon's list.
+    """
     async with serve(open_endpoint=echoes, lockstep=True) as broker:
         peer = await broker.peer()
         assert broker.listener is not None
         (echo,) = echoes.made
         await peer.send(TextMessage(data="never read"))
         await trio.testing.wait_all_tasks_blocked()
+        echo.on_leave = lambda: 1 / 0
         echo.end(CloseCode.SERVICE_RESTART, "")
         await broker.listener.accepted[0].closed.wait()
         await trio.testing.wait_all_tasks_blocked()
+        assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == ["fault in a connection"]
         echo.connection.wake()
         await trio.testing.wait_all_tasks_blocked()
         other = await broker.peer()
         await other.send(TextMessage(data="x"))
         assert await other.frame() == TextMessage(data="x")
+        await other.stream.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        began = trio.current_time()
+        await broker.daemon.stop()
+        assert trio.current_time() == began
 
 
 async def test_fault_of_a_session_is_told_and_logged_once(
