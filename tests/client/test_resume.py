@@ -220,7 +220,7 @@ async def test_left_while_it_waits_to_be_asked_again(broker: ScriptedBroker, nur
 async def test_full_buffer_steps_back_and_catches_up_from_the_log(
     broker: ScriptedBroker, nursery: trio.Nursery
 ) -> None:
-    """The reader of the socket never waits: other things go on."""
+    """It waits for the application for 5 s, and then goes on without this subscription."""
     async with broker.session() as (client, peer):
         nursery.start_soon(peer.subscribed, "a/x")
         async with client.subscribe("a/x", buffer=4) as subscription:
@@ -237,6 +237,7 @@ async def test_full_buffer_steps_back_and_catches_up_from_the_log(
             await peer.send({"op": "subscribed", "id": sub, "live": False, "epoch": "e1", "seq": 8, "recovered": True})
             for seq in (5, 6):
                 await peer.message(seq, sub=sub)
+            await trio.sleep(5.1)  # it is patient for 5 s
             assert subscription.buffered == 4
             await peer.message(7, sub=sub)
             await peer.expect("unsubscribe", sub=sub)
@@ -252,6 +253,37 @@ async def test_full_buffer_steps_back_and_catches_up_from_the_log(
             await peer.message(9)
             assert await drain(subscription) == [7, 8, "live", 9]
             assert subscription.gaps == 0
+
+
+async def test_broker_waits_for_an_application_that_is_behind(broker: ScriptedBroker, nursery: trio.Nursery) -> None:
+    """With nothing asked of the broker, reading stops at half a buffer and goes on when that is read: no step back."""
+    async with broker.session() as (client, peer):
+        nursery.start_soon(peer.subscribed, "a/x")
+        async with client.subscribe("a/x", buffer=4) as subscription:
+            for seq in range(1, 9):
+                await peer.message(seq)
+            assert subscription.buffered == 3
+            start = trio.current_time()
+            assert [(await subscription.receive()).seq for _ in range(8)] == list(range(1, 9))
+            assert trio.current_time() == start
+            await peer.expect_silence()
+
+
+async def test_answer_that_is_wanted_is_not_waited_for(
+    broker: ScriptedBroker, nursery: trio.Nursery, beside: Beside
+) -> None:
+    """Whoever asks something ends the patience with an application that is behind."""
+    async with broker.session() as (client, peer):
+        nursery.start_soon(peer.subscribed, "a/x")
+        async with client.subscribe("a/x", buffer=4):
+            for seq in range(1, 4):
+                await peer.message(seq)
+            start = trio.current_time()
+            call = await beside(client.publish, "a/x", 1)
+            request = await peer.expect("publish")
+            await peer.send({"op": "published", "id": request["id"], "epoch": "e1", "seq": 4})
+            await call.outcome()
+            assert trio.current_time() == start
 
 
 async def test_stepped_back_over_a_reconnection(broker: ScriptedBroker, nursery: trio.Nursery) -> None:
@@ -313,6 +345,7 @@ async def test_spanning_filter_drops_what_does_not_fit_and_says_so(
                 await peer.message(seq)
             gap = {"op": "gap", "namespace": "a", "epoch": "e1", "after": 5, "through": 7, "reason": "overflow"}
             await peer.send(gap | {"dropped": 2})
+            await trio.sleep(5.1)  # it is patient for 5 s
             assert await drain(subscription) == [
                 "live", 1, 2, Gap(None, None, None, None, 5, tercet.GapReason.OVERFLOW)
             ]  # fmt: skip
@@ -320,6 +353,7 @@ async def test_spanning_filter_drops_what_does_not_fit_and_says_so(
             await peer.message(9)
             await peer.send(gap)
             await peer.send(gap | {"dropped": 3})
+            await trio.sleep(5.1)
             assert await drain(subscription) == [
                 8, 9, Gap(None, None, None, None, None, tercet.GapReason.OVERFLOW)
             ]  # fmt: skip

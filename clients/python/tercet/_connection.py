@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 # Silence for this much longer than the heartbeat means that the broker is gone
 # (protocol.md, section 5: it pings after `heartbeat`).
 _GRACE = 10.0
+# How long reading may wait for an application that is behind. The broker's own
+# bounds for a slow consumer apply meanwhile; ours for its silence are far away.
+_PATIENCE = 5.0
 # Queued for sending. Publishes are bounded far below it; who gets here has a
 # broker that does not read, and keeps cancelling requests.
 _MAX_QUEUED = 128 * 2**20
@@ -69,10 +72,20 @@ class Connection:
     _nursery: trio.Nursery | None = field(default=None, init=False)
     _websocket: WebSocketConnection | None = field(default=None, init=False)
     _wire: Wire = field(init=False)
+    _patience: float = field(default=_PATIENCE, init=False)  # what is left of it
+    _eased: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._talk = trio.CancelScope(deadline=self._deadline)
-        self._wire = Wire(self._stream, self._entropy, self._on_text, self._on_heard, self._on_end, self._on_violation)
+        self._wire = Wire(
+            self._stream,
+            self._entropy,
+            self._on_text,
+            self._on_heard,
+            self._on_end,
+            self._on_violation,
+            self._wait_for_room,
+        )
 
     async def run(self) -> Ending:
         """Talk until the connection ends, close it in a bounded time, and return why it ended.
@@ -115,8 +128,17 @@ class Connection:
     def send(self, payload: bytes) -> None:
         """Hand one request over for sending."""
         self._wire.send_text(payload)
+        self.ease()  # its answer is wanted
         if self._wire.queued > _MAX_QUEUED:
             self._end(Ending("the broker does not read what it is sent", code=CloseCode.ABNORMAL))
+
+    def hold(self) -> None:
+        """See whether reading may wait before it goes on: an application is behind."""
+        self._wire.hold()
+
+    def ease(self) -> None:
+        """Let reading go on if it waits for an application."""
+        self._eased.unpark_all()
 
     def fail(self, code: int, reason: str) -> None:
         """Close the connection, because the broker broke the protocol."""
@@ -215,6 +237,7 @@ class Connection:
         if self._ending is None:
             self._ending = ending
             self._talk.cancel()
+            self.ease()
             if ending.farewell is not None:
                 self._wire.stop_listening()
 
@@ -223,6 +246,23 @@ class Connection:
             self._session.detach()
 
     # What the wire calls, within trio-websocket's reader task
+
+    async def _wait_for_room(self) -> None:
+        """Let the broker wait for an application that is behind, for a while, if nobody waits for the broker.
+
+        Otherwise `async for …: await client.publish(…)` would wait for itself.
+        When patience is at an end, reading goes on, and subscriptions whose
+        buffers are full step back, until all have caught up.
+        """
+        session = self._session
+        if not session.registry.is_pressed:
+            self._patience = _PATIENCE
+            return
+        begun = trio.current_time()
+        with trio.move_on_after(self._patience):
+            while self._ending is None and session.may_pause:
+                await self._eased.park()
+        self._patience -= trio.current_time() - begun
 
     def _on_heard(self) -> None:
         if self._silence is not None:

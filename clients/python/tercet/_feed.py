@@ -64,6 +64,11 @@ class Feed:
 
     # The broker's side, all sync
 
+    @property
+    def is_pressed(self) -> bool:
+        """Whether more than half of its buffer is in use, and more may come."""
+        return self.stage in (Stage.REPLAYING, Stage.LIVE) and not self.buffer.is_half_empty
+
     def request(self, id_: int) -> Subscribe:
         """Return the request that begins or resumes it under `id_`."""
         self.id = id_
@@ -208,10 +213,11 @@ class Feed:
 
     def _take(self) -> Message | Gap | Live | None:
         while self.buffer:
+            was_pressed = not self.buffer.is_half_empty
             entry = self.buffer.pop()
             if entry.position is not None:
                 self.position = entry.position
-            if self.stage is Stage.PAUSED and self.buffer.is_half_empty:
+            if self.buffer.is_half_empty and (was_pressed or self.stage is Stage.PAUSED):
                 self._on_room(self)
             if entry.event is not None:
                 return entry.event

@@ -25,5 +25,11 @@ class Link(Protocol):
     def fail(self, code: int, reason: str) -> None:
         """Close the connection, because the broker broke the protocol."""
 
+    def hold(self) -> None:
+        """See whether reading may wait before it goes on: an application is behind."""
+
+    def ease(self) -> None:
+        """Let reading go on if it waits for an application."""
+
     def later(self, delay: float, action: Callable[[], None]) -> None:
         """Call `action` in `delay` seconds, unless the connection has ended by then."""

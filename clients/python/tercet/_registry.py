@@ -48,8 +48,20 @@ class Registry:
         self._feeds.pop(feed, None)
         self._unsubscribe(feed)
 
+    @property
+    def is_pressed(self) -> bool:
+        """Whether some application is behind with reading."""
+        return any(feed.is_pressed for feed in self._by_id.values())
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether some subscription waits for the broker's answer."""
+        return any(feed.stage is Stage.REQUESTED for feed in self._by_id.values())
+
     def resume(self, feed: Feed) -> None:
-        """Subscribe again after a step back."""
+        """Read on, and subscribe again after a step back: an application has caught up."""
+        if self._link is not None:
+            self._link.ease()
         if feed.stage is Stage.PAUSED:
             feed.stage = Stage.WAITING
             if self._link is not None:
@@ -87,6 +99,7 @@ class Registry:
                 return 0
             if not feed.replayed(message_from(event, feed.epoch)):
                 self._step_back(feed)
+            self._hold_for(feed)
             return 1
         feeds = self._routes.get(event.topic)
         if feeds is None:
@@ -97,6 +110,7 @@ class Registry:
                 message = message_from(event, feed.epoch)
             if not feed.delivered(message):
                 self._step_back(feed)
+            self._hold_for(feed)
         return len(feeds)
 
     def subscribed(self, event: protocol.Subscribed) -> None:
@@ -170,6 +184,10 @@ class Registry:
         self._routes.clear()
         if self._by_id.pop(feed.id, None) is not None and self._link is not None:
             self._link.send(protocol.encode(protocol.Unsubscribe(sub=feed.id)))
+
+    def _hold_for(self, feed: Feed) -> None:
+        if self._link is not None and feed.is_pressed:
+            self._link.hold()
 
     def _step_back(self, feed: Feed) -> None:
         """Stop a subscription whose buffer is full, for now: the broker's log holds the rest.

@@ -43,6 +43,11 @@ class Session:
         self.publisher = Publisher(self.ids, self._entropy, Room(self._pending, self._pending_bytes))
         self.calls = Calls(self.ids)
 
+    @property
+    def may_pause(self) -> bool:
+        """Whether reading may wait for an application that is behind: nobody else waits for an answer."""
+        return self.registry.is_pressed and not (self.registry.is_waiting or len(self.publisher) or len(self.calls))
+
     def attach(self, link: Link) -> None:
         """Take up everything over a connection that the broker has accepted."""
         self.link = link

@@ -19,7 +19,7 @@ from __future__ import annotations
 import random
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import trio
 from attrs import define, field
@@ -58,7 +58,7 @@ def _frame(payload: bytes, key: bytes, first: int = _WHOLE_TEXT) -> bytes:
 
 @define(eq=False)
 class Wire(trio.abc.Stream):
-    """See above. The callbacks are sync and are called by the task that reads."""
+    """See above. The callbacks are called by the task that reads; all but the last are sync."""
 
     _stream: trio.abc.Stream
     _entropy: random.Random
@@ -66,6 +66,7 @@ class Wire(trio.abc.Stream):
     _on_heard: Callable[[], None]
     _on_end: Callable[[], None]
     _on_violation: Callable[[int, str], None]
+    _before_reading: Callable[[], Awaitable[None]]
     _queue: deque[tuple[bool, bytes]] = field(factory=deque, init=False)  # (is it a text to frame, bytes)
     queued: int = field(default=0, init=False)  # bytes
     _writing: bool = field(default=False, init=False)
@@ -81,6 +82,7 @@ class Wire(trio.abc.Stream):
     is_closed_by_peer: bool = field(default=False, init=False)  # a proper Close has come
     _lane: bool = field(default=True, init=False)
     _fragments: int = field(default=0, init=False)
+    _held: bool = field(default=False, init=False)  # what is left of `_rest` waits
     _closing: bool = field(default=False, init=False)
     _garbled: bool = field(default=False, init=False)  # where the next frame begins is not known
 
@@ -156,6 +158,10 @@ class Wire(trio.abc.Stream):
 
     # In
 
+    def hold(self) -> None:
+        """Hand out nothing more before `before_reading` was asked again."""
+        self._held = True
+
     def stop_listening(self) -> None:
         """Our Close is next: let only the peer's through from now on, and send no more text.
 
@@ -168,13 +174,13 @@ class Wire(trio.abc.Stream):
         while True:
             if self._framed:
                 self._sort()
-                # One at a time: trio-websocket answers it, if it is a ping,
-                # before it asks again, and so never after our Close.
-                while self._passed:
-                    await trio.lowlevel.checkpoint()
-                    frame = self._passed.popleft()
-                    if not self._closing or frame[0] & 0x0F == Opcode.CLOSE:
-                        return frame
+                frame = await self._next_passed()
+                if frame is not None:
+                    return frame
+            await self._before_reading()
+            if self._held:
+                self._held = False
+                continue
             try:
                 data = await self._stream.receive_some(_RECEIVE_BYTES)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -191,6 +197,19 @@ class Wire(trio.abc.Stream):
                 head = self._take_head()
                 if head:
                     return head
+
+    async def _next_passed(self) -> bytes | None:
+        """Return the next frame for trio-websocket, if there is one.
+
+        One at a time: it answers a ping before it asks again, and so never
+        after our Close.
+        """
+        while self._passed:
+            await trio.lowlevel.checkpoint()
+            frame = self._passed.popleft()
+            if not self._closing or frame[0] & 0x0F == Opcode.CLOSE:
+                return frame
+        return None
 
     def _take_head(self) -> bytes:
         """Return the response once its head is whole, and what follows it if it was a refusal."""
@@ -229,15 +248,21 @@ class Wire(trio.abc.Stream):
             if end > size:
                 self._need = end - place
                 break
-            if self._lane and data[place] == _WHOLE_TEXT and not data[place + 1] & 0x80:
-                if not self._closing:
-                    self._on_text(data[start:end])
-            elif self._passes(data[place]):
-                self._passed.append(data[place:end])
-                if data[place] & 0x0F == Opcode.CLOSE:
-                    self.is_closed_by_peer = _is_proper_close(data[start:end])
+            self._sort_frame(data[place:end], start - place)
             place = end
+            if self._held:
+                self._need = 2
+                break
         del self._rest[:place]
+
+    def _sort_frame(self, frame: bytes, start: int) -> None:
+        if self._lane and frame[0] == _WHOLE_TEXT and not frame[1] & 0x80:
+            if not self._closing:
+                self._on_text(frame[start:])
+        elif self._passes(frame[0]):
+            self._passed.append(frame)
+            if frame[0] & 0x0F == Opcode.CLOSE:
+                self.is_closed_by_peer = _is_proper_close(frame[start:])
 
     def _passes(self, first: int) -> bool:
         """Tell whether trio-websocket is to have a frame; keep count of fragments."""
