@@ -6,12 +6,14 @@ message or raises `DecodeError`, and nothing else.
 
 from __future__ import annotations
 
+import re
+from itertools import accumulate
 from typing import Any, NoReturn
 
 import msgspec
 from msgspec import Raw, Struct
 
-from .messages import AnyEvent, AnyRequest, Event, Id, Request
+from .messages import AnyEvent, AnyRequest, Event, Id, Publish, Request
 
 _encoder = msgspec.json.Encoder()
 _request_decoder: msgspec.json.Decoder[AnyRequest] = msgspec.json.Decoder(AnyRequest)
@@ -43,6 +45,13 @@ _OPTIONAL_FLAGS = {  # {op: names}
     "connect": frozenset({"heartbeat"}),
     "publish": frozenset({"retain", "echo"}),
 }
+
+# How deep a decoder can go depends on its stack. What one client can decode and
+# another cannot would close the other's connection each time it is sent.
+MAX_DEPTH = 500
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_NO_BRACKETS = bytes(byte for byte in range(256) if byte not in _STEP)
 
 _LONGEST_REASON = 300  # characters of an error that go back to a peer
 _LONGEST_QUOTE = 40  # characters of the peer's own text in it
@@ -77,16 +86,27 @@ def decode_request(payload: bytes | str) -> AnyRequest:
             a value of the wrong type. The text names the field.
     """
     try:
-        return _request_decoder.decode(payload)
+        request = _request_decoder.decode(payload)
     except _BAD_INPUT as error:
         # The slow path: the peer wrote something odd.
         without_nulls = _drop_null_flags(payload)
         if without_nulls is None:
             _explain(payload, error)
-    try:
-        return _request_decoder.decode(without_nulls)
-    except _BAD_INPUT as error:
-        _explain(payload, error)
+        try:
+            request = _request_decoder.decode(without_nulls)
+        except _BAD_INPUT as error_without:
+            _explain(payload, error_without)
+    if isinstance(request, Publish) and _is_too_deep(bytes(request.data)):
+        raise DecodeError(f"publish: 'data' is nested deeper than {MAX_DEPTH} levels", request.id)
+    return request
+
+
+def _is_too_deep(data: bytes) -> bool:
+    """Tell whether JSON (valid, at that) is nested deeper than every client can be trusted to decode."""
+    if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
+        return False
+    brackets = _STRING.sub(b"", data).translate(None, _NO_BRACKETS)
+    return max(accumulate(map(_STEP.__getitem__, brackets))) > MAX_DEPTH
 
 
 def _drop_null_flags(payload: bytes | str) -> bytes | None:

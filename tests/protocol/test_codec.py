@@ -106,6 +106,16 @@ def test_data_may_be_nested_to_500_levels() -> None:
     assert from_json(request.data) is not None
 
 
+def test_data_nested_deeper_is_refused_whatever_the_stack() -> None:
+    """C-019. Brackets within strings, and many side by side, are no nesting."""
+    with pytest.raises(DecodeError, match="deeper than 500 levels"):
+        decode_request(publish(b"[" * 501 + b"]" * 501))
+    with pytest.raises(DecodeError, match="deeper than 500 levels"):
+        decode_request(publish(b'{"[":' * 501 + b"1" + b"}" * 501))
+    for data in (b'["' + b"[" * 600 + rb'\"[["]', b"[" + b"[]," * 600 + b"{}]"):
+        assert isinstance(decode_request(publish(data)), Publish)
+
+
 def test_data_is_a_copy() -> None:
     """A receive buffer may be used again."""
     buffer = bytearray(publish(b'"abc"'))
