@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import msgspec
-from attrs import frozen
+from attrs import fields, frozen
 
 from tercet_protocol import Position
 
@@ -158,7 +158,8 @@ def dump(events: Iterable[Event]) -> bytes:
         values = msgspec.to_builtins(event, builtin_types=(bytes,))
         if "data" in values:
             values["data"] = values["data"].decode()
-        lines.append(msgspec.json.encode({"event": _NAMES[type(event)], **values}))
+        ordered = {field.name: values[field.name] for field in fields(type(event))}
+        lines.append(msgspec.json.encode({"event": _NAMES[type(event)], **ordered}))
     return b"\n".join([*lines, b""])
 
 

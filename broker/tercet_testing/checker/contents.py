@@ -47,7 +47,14 @@ def judge_contents(ledger: Ledger, key_seconds: float) -> Iterator[Violation]:
                 begun = min(publish.begun for publish in possible)
                 ledger.add(Fact(place, topic, data, begun, None, possible, event))
             else:
-                yield from _explain(known, now, event, key_seconds)
+                shown = [first.at for _, first in content.places.values()]
+                shown += [publish.ack.at for publish in known if publish.ack and publish.is_acked_in(epoch)]
+                yield from _explain(known, now, event, is_soon=_span(known, shown) < key_seconds)
+
+
+def _span(known: list[Publish], shown: list[float]) -> float:
+    """Return how long all copies of a message took at most, from the first publish until the last was seen."""
+    return max(shown) - min((publish.event.at for publish in known), default=0.0)
 
 
 def _deliveries(ledger: Ledger) -> list[tuple[int, Delivered]]:
@@ -70,10 +77,10 @@ def _judge_unplaced(ledger: Ledger, now: int, event: Delivered) -> Iterator[Viol
     """Judge a delivery whose epoch is not known."""
     known = ledger.by_content.get((event.topic, event.data), [])
     if not any(publish.begun < now and not publish.is_refused for publish in known):
-        yield from _explain(known, now, event, 0.0)
+        yield from _explain(known, now, event, is_soon=False)
 
 
-def _explain(known: list[Publish], now: int, event: Delivered, key_seconds: float) -> Iterator[Violation]:
+def _explain(known: list[Publish], now: int, event: Delivered, *, is_soon: bool) -> Iterator[Violation]:
     """Say why a delivery has no publish: `known` are those of the same topic and data."""
     before = [publish for publish in known if publish.begun < now]
     refused = [publish for publish in before if publish.is_refused]
@@ -83,7 +90,7 @@ def _explain(known: list[Publish], now: int, event: Delivered, key_seconds: floa
     elif refused:
         text = f"{event.client} was handed {_name(event)}, whose publish had been refused."
         yield Violation(Rule.REFUSED, text, (refused[0].event, event))
-    elif event.at - min(publish.event.at for publish in before) < key_seconds:
+    elif is_soon:
         text = f"{event.client} was handed {_name(event)}, which stands elsewhere already: it was published twice."
         yield Violation(Rule.ONCE, text, (before[0].event, event))
 

@@ -192,11 +192,15 @@ class Ledger:
         return epoch != other and seen is not None and begun > seen
 
     def is_certain(self, fact: Fact) -> bool:
-        """Tell whether its like can stand in no other epoch: there is one, published when this epoch was known."""
-        makers = self.by_content.get((fact.topic, fact.data), [])
-        return fact.begun > self.first_seen.get(fact.place[:2], len(self.events)) and all(
-            maker in fact.makers for maker in makers
-        )
+        """Tell whether the like of it can stand in no other epoch.
+
+        Not in an earlier one, because it was published when this one was
+        known; and not in a later one, because it was acked in this one.
+        """
+        if fact.begun <= self.first_seen.get(fact.place[:2], len(self.events)):
+            return False
+        known = self.by_content.get((fact.topic, fact.data), [])
+        return all(publish in fact.makers and publish.is_acked_in(fact.place[1]) for publish in known)
 
     def add(self, fact: Fact) -> None:
         """Take up a fact."""

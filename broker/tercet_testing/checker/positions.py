@@ -17,7 +17,7 @@ def judge_positions(ledger: Ledger, key_seconds: float) -> Iterator[Violation]:
         yield Violation(Rule.ONE_POSITION, f"{conflict.text}.", (conflict.first, conflict.second))
     yield from _judge_order(ledger)
     yield from _judge_keys(ledger, key_seconds)
-    yield from _judge_epochs(ledger)
+    yield from _judge_epochs(ledger, key_seconds)
 
 
 def _outcomes(ledger: Ledger) -> list[tuple[int, Publish]]:
@@ -90,10 +90,10 @@ class _Count:
     """How many publishes a sequence can hold at most, so far."""
 
     begun: int = 0
-    elsewhere: dict[str, int] = field(factory=dict)  # {epoch: how many of them were acked in it}
+    elsewhere: dict[str, int] = field(factory=dict)  # {epoch: how many of them turned out to be in it}
 
 
-def _judge_epochs(ledger: Ledger) -> Iterator[Violation]:
+def _judge_epochs(ledger: Ledger, key_seconds: float) -> Iterator[Violation]:
     """An epoch begins at 1 and does not come back."""
     counts: dict[str, _Count] = {}
     judged: set[Sequence] = set()
@@ -101,10 +101,11 @@ def _judge_epochs(ledger: Ledger) -> Iterator[Violation]:
         count = counts.setdefault(publish.namespace, _Count())
         if now == publish.begun:
             if not publish.is_refused:
-                count.begun += 1
+                copies = _copies(ledger, publish, key_seconds)
+                count.begun += copies
                 if publish.ack is not None:
                     epoch = publish.ack.position.epoch
-                    count.elsewhere[epoch] = count.elsewhere.get(epoch, 0) + 1
+                    count.elsewhere[epoch] = count.elsewhere.get(epoch, 0) + copies
             continue
         ack = publish.ack
         if ack is None:
@@ -122,6 +123,12 @@ def _judge_epochs(ledger: Ledger) -> Iterator[Violation]:
                 (publish.event, ack),
             )
     yield from _judge_returns(ledger)
+
+
+def _copies(ledger: Ledger, publish: Publish, key_seconds: float) -> int:
+    """Return how often it can have been published: again whenever its key may have been forgotten."""
+    end = publish.ack or publish.failed or ledger.events[-1]
+    return 1 + int(max(end.at - publish.event.at, 0.0) / key_seconds)
 
 
 def _judge_returns(ledger: Ledger) -> Iterator[Violation]:
