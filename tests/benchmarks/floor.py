@@ -3,8 +3,8 @@
     python floor.py PORT
 
 No WebSocket, no JSON, no Trio. A connection that begins with `S` is a
-subscriber; whatever bytes any other one sends go to every subscriber as they
-are, one write for each read. That much any broker in Python has to do.
+subscriber; whatever bytes the other ones have sent go to every subscriber as
+they are, in one write for each pass. That much any broker in Python has to do.
 """
 
 from __future__ import annotations
@@ -30,13 +30,16 @@ class Floor:
 
     def run(self) -> None:
         while True:
+            received = []
             for descriptor, _ in self._epoll.poll():
                 if descriptor in self._publishers:
-                    self._forward(self._connections[descriptor].recv(_READ))
+                    received.append(self._connections[descriptor].recv(_READ))
                 elif descriptor == self._listener.fileno():
                     self._accept()
                 else:
                     self._introduce(descriptor)
+            if received:
+                self._forward(b"".join(received))
 
     def _forward(self, data: bytes) -> None:
         for subscriber in self._subscribers:

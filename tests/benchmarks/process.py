@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import select
 import shutil
 import socket
@@ -20,6 +21,7 @@ from .cores import Cores
 
 _START = 15.0  # seconds until it must listen
 _STOP = 1.0  # seconds for it to go before it is killed
+_PORTS = (10_000, 30_000)  # below net.ipv4.ip_local_port_range as Linux has it
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -127,10 +129,19 @@ def _wait_until_listening(process: BrokerProcess) -> None:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """Return a port that nobody listens on.
+
+    It is none of those that the kernel gives to clients: between this test
+    and the broker's start, one of them might get it.
+    """
+    while True:
+        port = random.randrange(*_PORTS)
+        with socket.socket() as sock:
+            try:
+                sock.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def find_program(name: str) -> str | None:
