@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from tests.simulation.reader import Reader
+
 import tercet
 from tercet_protocol import parse_filter
 from tercet_testing import NoProgressError, SimulatedClient, Simulation
-from tests.simulation.reader import Reader
 
 _ROUNDS = 10  # of last messages: the first may fall into an overflow that is under way
 

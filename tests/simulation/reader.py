@@ -70,7 +70,7 @@ class Reader:
         return [message.data for message in self.messages]
 
 
-async def read(  # noqa: PLR0913 - what `subscribe` takes
+async def read(
     sim: Simulation,
     client: SimulatedClient,
     filter_: str,

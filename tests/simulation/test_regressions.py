@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import tercet
-from tercet_testing import Simulation, simulate
 from tests.simulation.brokers import small_broker
 from tests.simulation.finale import conclude
 from tests.simulation.reader import read
+
+import tercet
+from tercet_testing import Simulation, simulate
 
 
 @simulate(seeds=3)
