@@ -399,6 +399,8 @@ def test_an_event_of_nothing_is_an_error() -> None:
         check([Acked(0.0, "feed", 1, Position("e", 1))])
     with pytest.raises(ValueError, match="no subscription 1 of 'screen' was asked for"):
         check([Unsubscribed(0.0, "screen", 1)])
+    with pytest.raises(ValueError, match="key_seconds is above 0"):
+        check([], key_seconds=0.0)
 
 
 # What is allowed

@@ -40,8 +40,11 @@ def check(
         conflating: the namespaces in which a newer value may replace a queued one.
 
     Raises:
-        ValueError: an event speaks of a publish or a subscription that never began.
+        ValueError: an event speaks of a publish or a subscription that never
+            began, or `key_seconds` is not above 0.
     """
+    if key_seconds <= 0:
+        raise ValueError(f"key_seconds is above 0, not {key_seconds:g}")
     ledger = Ledger.read(history)
     found = [*judge_positions(ledger, key_seconds), *judge_contents(ledger, key_seconds)]
     for subscription in ledger.subscriptions.values():
