@@ -40,7 +40,9 @@ class Client:
 
 
 def ending(socket: ClientConnection) -> dict[str, Any]:
-    return {"code": socket.close_code, "clean": True}
+    protocol = socket.protocol
+    is_clean = protocol.close_rcvd is not None and protocol.close_sent is not None
+    return {"code": socket.close_code, "clean": is_clean}
 
 
 async def converse(url: str, context: ssl.SSLContext | None) -> dict[str, Any]:

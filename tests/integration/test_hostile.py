@@ -54,7 +54,7 @@ async def firehose(peer: Peer) -> None:
         await trio.sleep(0.01)
 
 
-# CPython (3.11 to 3.13 at least) forgets to close the socket of a peer whose reset arrives within `wrap_socket`.
+# CPython 3.11 does not close the socket of a peer whose reset arrives within `wrap_socket` (ssl.SSLSocket._create).
 @pytest.mark.filterwarnings("ignore:.*ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning")
 async def test_thousand_hostile_connections(
     serve: Serve, watched: Watched, baseline: Callable[[], Any], certificates: Certificates

@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 
 SCRIPT = Path(__file__).with_name("stdlib_over_wss.py")
-PACKAGES = ["asyncio", "email", "html", "json"]  # some 25,000 lines, with emoji and form feeds among them
+PACKAGES = ["asyncio", "email", "html", "json"]  # 28,602 lines in Python 3.11.7, not all of them ASCII
 PATIENCE = 120.0
 
 
 def test_part_of_the_standard_library_arrives_whole() -> None:
-    """At two subscribers, one of which is killed half way and resumes (S-007, D-004)."""
+    """At two subscribers, one of which is killed half way and resumes (S-007)."""
     done = subprocess.run(
         [sys.executable, str(SCRIPT), *PACKAGES], capture_output=True, text=True, check=False, timeout=PATIENCE
     )
