@@ -152,7 +152,6 @@ async def test_second_signal_stops_at_once(config: Callable[..., str], dial: Dia
         await trio.aclose_forcefully(newcomer.stream)
 
 
-@pytest.mark.xfail(reason="`tercet serve` does not call raise_descriptor_limit yet")
 async def test_descriptor_limit_is_raised(config: Callable[..., str]) -> None:
     """More clients than the soft limit lets in would otherwise be turned away."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

@@ -16,7 +16,7 @@ import click
 import trio
 
 from .. import config, logs
-from ..runtime import Daemon
+from ..runtime import Daemon, raise_descriptor_limit
 from ..runtime.address import parse_bind
 from ..runtime.settings import ListenerSettings
 from .exits import ExitCode, Failure, InputFailure, first_of
@@ -51,6 +51,7 @@ def serve_file(file: Path | None, bind: str | None, *, trace: bool = False) -> E
     if bind is not None:
         daemon_settings = attrs.evolve(daemon_settings, listeners=(_plain_listener(bind),))
     logs.configure(loaded.logging)
+    raise_descriptor_limit()
     daemon = Daemon(daemon_settings, tracer=Trace(sys.stderr) if trace else None)
     return trio.run(run, daemon, [listener.bind for listener in daemon_settings.listeners])
 
