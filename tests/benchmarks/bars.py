@@ -45,6 +45,7 @@ BARS = (
     Bar("heartbeats", "busy", 2.0),
     Bar("connect", "us", 800.0),
     Bar("others-999", "us", 1.5, ("others-0", "tercet")),
+    Bar("strangers-5000", "us", 1.5, ("others-0", "tercet")),
     Bar("crowd-1000", "us", 1.5, ("crowd-100", "tercet")),
     Bar("crowd-5000", "us", 1.5, ("crowd-100", "tercet")),
     Bar("topics-10000", "us", 1.5, ("topics-1", "tercet")),

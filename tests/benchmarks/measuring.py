@@ -100,6 +100,8 @@ def measure_fanout(work: Fanout, clients: Clients, pace: Pace) -> Figures:
     others = [f"bench/other/{index}" for index in range(pace.scale(work.other_topics) if work.other_topics else 0)]
     subscribers = clients.subscribe(filters)
     bystanders = clients.subscribe([others[first : first + _EACH] for first in range(0, len(others), _EACH)])
+    if work.strangers:
+        bystanders += clients.subscribe([["bench/quiet"]] * pace.scale(work.strangers))
     publishers = clients.connect(pace.scale(work.publishers))
     payload = make_payload(work.payload)
     frames = [clients.dialect.publish(topic, payload, retain=work.retain, ack=work.ack) for topic in topics]

@@ -21,6 +21,7 @@ class Fanout:
         wildcards: 1,000 topics; subscribers hold a wildcard each, and 20 match a message.
         other_topics: topics besides that others have subscribed to.
         other_subscriptions: topics besides that every subscriber has subscribed to.
+        strangers: connections besides that have subscribed to another topic, on which nothing comes.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Fanout:
     wildcards: bool = False
     other_topics: int = 0
     other_subscriptions: int = 0
+    strangers: int = 0
     peers: tuple[str, ...] = _ALL
 
     def describe(self) -> str:
@@ -45,6 +47,8 @@ class Fanout:
             parts.append(f"{self.other_topics:,} other topics")
         if self.other_subscriptions:
             parts.append(f"{self.other_subscriptions:,} other subscriptions of each subscriber")
+        if self.strangers:
+            parts.append(f"{self.strangers:,} connections on another topic")
         return ", ".join(parts)
 
 
@@ -133,6 +137,7 @@ WORKS: tuple[Work, ...] = (
     Fanout("topics-10000", "growth", subscribers=100, window=16, other_topics=10_000, peers=_FAST),
     Fanout("others-0", "growth", subscribers=10, window=64, peers=_FAST),
     Fanout("others-999", "growth", subscribers=10, window=64, other_subscriptions=999, peers=_FAST),
+    Fanout("strangers-5000", "growth", subscribers=10, window=64, strangers=5000, peers=_FAST),
     Stall("stall", "stall"),
     Fanout("1-1-4k", "large", subscribers=1, window=64, payload=LARGE),
     Fanout("1-100-4k", "large", subscribers=100, window=16, payload=LARGE),
