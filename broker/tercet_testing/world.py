@@ -18,6 +18,7 @@ from .chance import Choices, stream
 from .history import History
 from .network import Network, SimulatedListener
 from .watch import Watch
+from .wiretap import Wiretap
 
 _EPOCH = 1_800_000_000.0  # the world begins in January 2027, in seconds since 1970
 _PROGRESS = 180.0  # virtual seconds in which everybody must be back once everything is well
@@ -58,6 +59,7 @@ class SimulatedBroker:
     settings: DaemonSettings
     clock: HostClock
     daemon: Daemon = field(init=False, repr=False)
+    wiretap: Wiretap = field(init=False, repr=False)
     is_up: bool = False
     delivered: int = 0  # by all its lives
     _listener: SimulatedListener = field(init=False, repr=False)
@@ -70,11 +72,13 @@ class SimulatedBroker:
         self._lives += 1
         network = self.simulation.network
         self._listener = network.listen(self.host)
+        self.wiretap = Wiretap()
         self.daemon = Daemon(
             self.settings,
             clock=self.clock,
             entropy=stream(self.simulation.seed, f"entropy/{self.host}/{self._lives}"),
             listeners=[self._listener],
+            tracer=self.wiretap,
         )
         self._scope, self._ended = trio.CancelScope(), trio.Event()
         await self.simulation.nursery.start(self._run)
@@ -117,7 +121,8 @@ class SimulatedBroker:
         return self.daemon.statistics()
 
     def check_accounts(self) -> None:
-        """Demand that every book balances."""
+        """Demand that every book balances, and that what was sent keeps to the contract."""
+        self.wiretap.check()
         for name, account in self.daemon.broker.accounts():
             if account.offered != (
                 account.delivered + account.conflated + account.overflowed + account.closed + account.queued
