@@ -163,3 +163,13 @@ def test_sweep_lets_go_of_what_is_too_old(make_world: Callable[..., World]) -> N
         (statistics,) = world.broker.statistics().namespaces
         found.append((statistics.messages, statistics.topics, statistics.keys, statistics.bytes > 0))
     assert found == [(1, 1, 1, True), (0, 0, 1, False), (0, 0, 1, False), (0, 0, 0, False)]
+
+
+def test_publish_lets_go_of_what_is_too_old(make_world: Callable[..., World]) -> None:
+    """[N-024]: without waiting for the sweeper."""
+    world = make_world(NamespaceSettings(history=HistorySettings(seconds=10.0)))
+    peer = world.join()
+    peer.publish("t")
+    world.now = 10.0
+    peer.publish("t")
+    assert world.broker.statistics().namespaces[0].messages == 1

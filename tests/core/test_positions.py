@@ -90,3 +90,15 @@ def test_position_is_not_told_to_those_who_left(make_world: Callable[..., World]
     for _ in range(9):
         publisher.publish("t/busy")
     assert gone.take() == spanning.take() == []
+
+
+def test_position_is_not_put_off_by_a_further_subscription(make_world: Callable[..., World]) -> None:
+    """Its `subscribed` tells the head for itself; the first one still stands where it stood."""
+    world = make_world(NamespaceSettings(history=HistorySettings(messages=10)))
+    publisher, peer = world.join(), world.join()
+    peer.ask("subscribe", id=1, filter="t/rare")
+    for _ in range(4):
+        publisher.publish("t/busy")
+    peer.ask("subscribe", id=2, filter="t/rarer")
+    publisher.publish("t/busy")
+    assert positions(peer.take()) == [5]

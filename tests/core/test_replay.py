@@ -257,3 +257,13 @@ def test_value_that_is_replaced_while_it_waits_is_not_sent(make_world: Callable[
         (5, False),
         (6, False),
     ]
+
+
+def test_retained_value_within_the_run_comes_once(make_world: Callable[..., World]) -> None:
+    """[S-003] [S-004]: after a gap it is a message of the log like any other."""
+    world = make_world(NamespaceSettings(history=HistorySettings(messages=3)))
+    publisher, peer = world.join(), world.join()
+    fill(publisher, 6)
+    peer.send("subscribe", id=1, filter="t/#", since={"epoch": world.broker.epoch, "seq": 0})
+    messages = [(event["seq"], event.get("retained", False)) for event in peer.take() if event["op"] == "message"]
+    assert messages == [(1, True), (2, True), (3, True), (4, False), (5, False), (6, False)]
