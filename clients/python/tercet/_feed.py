@@ -178,8 +178,8 @@ class Feed:
 
     def _bridge(self, seq: int) -> None:
         gap = self._track.bridge(seq)
-        if gap is not None and gap.epoch is not None and gap.through is not None:
-            self._tell(gap, Position(gap.epoch, gap.through))
+        if gap is not None:
+            self._tell(gap, None)  # some of what it covers may still come
 
     def _tell(self, gap: Gap, position: Position | None) -> None:
         self.gaps += 1

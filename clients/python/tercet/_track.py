@@ -57,16 +57,25 @@ class Track:
         return self.namespace is not None and seq <= self._seen
 
     def bridge(self, seq: int) -> Gap | None:
-        """Return what is missing before the message or mark `seq`, if the first replay was started over."""
+        """Return what may be missing behind `seq`, after which comes a message or a mark.
+
+        Something may be if the first replay was started over: what was
+        published between the two starts was promised, and what has left the
+        log's run since then is in no replay. Which of it did come cannot be
+        told before the end, so the gap covers it all.
+        """
         promised, head = self._promised, self._head_after_restart
-        self._promised = self._head_after_restart = None
         if promised is None or head is None:
+            self._promised = None
             return None
-        through = min(seq, head)
-        after = promised.seq if promised.epoch == self.epoch else 0
-        if promised.epoch == self.epoch and through <= after:
+        is_same = promised.epoch == self.epoch
+        after = promised.seq if is_same else 0
+        if is_same and seq < after:
+            return None  # what comes is older than the promise
+        self._promised = self._head_after_restart = None
+        if is_same and head <= after:
             return None
-        return Gap(self.namespace, self.epoch, after, through, None, GapReason.RECONNECTED)
+        return Gap(self.namespace, self.epoch, after, head, None, GapReason.RECONNECTED)
 
     def replayed(self, seq: int, *, retained: bool) -> Position | None:
         """Take in a message of the replay; return where the application is once it has it."""
