@@ -255,7 +255,7 @@ class Simulation:
     reached: dict[str, int] = field(factory=dict)  # {name of a `sometimes`: how often}
     clients: dict[SimulatedClient, None] = field(factory=dict, repr=False)  # an ordered set
     brokers: list[SimulatedBroker] = field(factory=list, repr=False)
-    _clients: int = 0  # how many there ever were: two lives on one host draw different keys
+    _started: int = field(default=0, init=False)  # clients so far: two lives on one host draw different keys
 
     def __attrs_post_init__(self) -> None:
         """Lay out the world."""
@@ -290,8 +290,8 @@ class Simulation:
         async def dial() -> trio.abc.Stream:
             return await self.network.dial(host, broker)
 
-        self._clients += 1
-        entropy = stream(self.seed, f"entropy/{host}/{self._clients}")
+        self._started += 1
+        entropy = stream(self.seed, f"entropy/{host}/{self._started}")
         with trio.CancelScope() as scope:
             async with tercet.connect(
                 f"ws://{broker}", dial=dial, entropy=entropy, name=host, wait=True, buffer=buffer
