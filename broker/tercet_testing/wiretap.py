@@ -28,13 +28,14 @@ class _Sub:
     """A subscription as it looks from outside.
 
     Attributes:
+        since: the seq that it asked to begin after, if it did.
         replayed: the newest seq of its replay.
         starts: live messages above this seq are for it; None while it is replaying.
         is_gap_due: whether a gap has to come next, because it was not recovered.
     """
 
     filter: Filter
-    asked_since: bool
+    since: int | None
     replayed: int = 0
     starts: int | None = None
     is_gap_due: bool = False
@@ -57,7 +58,7 @@ class _Talk:
         self.requests.append(request)
         if request["op"] == "subscribe":
             with contextlib.suppress(ValueError):  # it will be refused
-                self.asked[id_] = _Sub(parse_filter(request["filter"]), request.get("since") is not None)
+                self.asked[id_] = _Sub(parse_filter(request["filter"]), (request.get("since") or {}).get("seq"))
 
     def hear(self, event: dict[str, Any]) -> None:
         request = self._answered_by(event)
@@ -98,7 +99,10 @@ class _Talk:
 
     def _hear_subscribed(self, event: dict[str, Any]) -> None:
         sub = self.subs[event["id"]] = self.asked.pop(event["id"])
-        sub.is_gap_due = sub.asked_since and not event.get("recovered")
+        if event.get("recovered"):
+            sub.replayed = sub.since or 0
+        else:
+            sub.is_gap_due = sub.since is not None
         if event["live"]:
             sub.starts = event.get("seq") or 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import trio
 from tests.simulation.reader import Reader
 
 import tercet
@@ -32,7 +33,25 @@ async def conclude(
                 raise
         else:
             break
+    # Those who vanished without a word are noticed by a heartbeat.
+    await sim.eventually(lambda: _served() <= len(sim.clients), within=60)
     sim.history.assert_correct(key_seconds=key_seconds, quiet=True)
+
+
+def _served() -> int:
+    """Return how many connections are being served, by the tasks that there are."""
+    count, nurseries = 0, list(_root().child_nurseries)
+    while nurseries:
+        for task in nurseries.pop().child_tasks:
+            count += task.name.endswith("Connection.serve")
+            nurseries += task.child_nurseries
+    return count
+
+
+def _root() -> trio.lowlevel.Task:
+    root = trio.lowlevel.current_root_task()
+    assert root is not None
+    return root
 
 
 def check_whole(reader: Reader, *, first: int = 1) -> None:

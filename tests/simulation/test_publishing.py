@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import TypeGuard
+
 import trio
 from tests.simulation.brokers import small_broker
 from tests.simulation.finale import check_whole, conclude
@@ -9,6 +12,7 @@ from tests.simulation.reader import read
 
 import tercet
 from tercet_testing import SimulatedClient, Simulation, simulate
+from tercet_testing.events import Event, Publishing
 
 
 @simulate(seeds=30, sometimes=["answered as a duplicate", "sent again", "outcome unknown", "just in time"])
@@ -76,7 +80,13 @@ async def test_several_tasks_of_one_client(sim: Simulation) -> None:
     await conclude(sim, feed, [reader])
     for task in range(4):
         assert [message.data for message in reader.messages if message.topic == f"news/{task}"] == list(range(6))
+    sent = [json.loads(event.data) for event in sim.history.events if is_publish(event, "news/burst")]
+    assert [message.data for message in reader.messages if message.topic == "news/burst"] == sent
     check_whole(reader)
+
+
+def is_publish(event: Event, topic: str) -> TypeGuard[Publishing]:
+    return isinstance(event, Publishing) and event.topic == topic
 
 
 @simulate(seeds=24, sometimes=["from the log"])

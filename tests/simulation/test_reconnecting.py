@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import trio
 from tests.simulation.brokers import small_broker
 from tests.simulation.finale import check_whole, conclude
 from tests.simulation.reader import read
@@ -15,7 +18,7 @@ async def test_reconnect_storm(sim: Simulation) -> None:
     """All connections are reset, again and again: nobody misses anything, for the log has it."""
     await sim.broker(small_broker())
     feed = await sim.client("feed")
-    readers = [await read(sim, await sim.client(f"screen{n}"), "news/#") for n in range(3)]
+    readers = [await read(sim, await sim.client(f"screen{n}"), "news/#", pace=n * 0.05) for n in range(3)]
     for storm in range(3):
         sim.network.reset("broker")
         for n in range(4):
@@ -53,6 +56,59 @@ async def test_resume_across_a_partition(sim: Simulation) -> None:
     sim.sometimes("held up", not was_cut)
     assert not reader.gaps
     check_whole(reader)
+
+
+@simulate(seeds=24, sometimes=["amid the replay", "started over"])
+async def test_cut_amid_a_replay(sim: Simulation) -> None:
+    """However often it begins anew: what was published since the first time it took effect comes, or is a gap."""
+    await sim.broker(small_broker())
+    feed, screen = await sim.client("feed"), await sim.client("screen")
+    for n in range(16):
+        await feed.publish(f"news/{n}", n, retain=True)  # they come first, and are no place to resume from
+    for n in range(10):
+        await feed.publish("news/x", n)
+    line = sim.network.link("broker", "screen")
+    line.rate, line.buffer = 10_000, 256
+    reader = await read(sim, screen, "news/#", last=8)
+    for n in range(3):
+        await sim.sleep(sim.random.uniform(0, 0.2))
+        sim.sometimes("amid the replay", len(reader.seqs) < 24)
+        sim.network.reset("screen")
+        await feed.publish("news/x", ["meanwhile", n])
+        await sim.eventually(lambda: screen.client.connected, within=60)
+    line.rate, line.buffer = math.inf, 64 * 1024
+    await conclude(sim, feed, [reader])
+    sim.sometimes("started over", any(gap.reason == tercet.GapReason.RECONNECTED for gap in reader.gaps))
+    kept = [message.seq for message in reader.messages if not message.retained]
+    assert kept == sorted(set(kept))
+    missing = set(range(kept[0], kept[-1])) - set(kept)
+    assert all(any((gap.after or 0) < seq <= (gap.through or 0) for gap in reader.gaps) for seq in missing)
+
+
+@simulate(seeds=30, sometimes=["left something in the buffer", "had not begun"])
+async def test_resume_from_a_stored_position(sim: Simulation) -> None:
+    """An application that stores its position and ends loses and repeats nothing when it begins again there."""
+    await sim.broker(small_broker())
+    feed, screen = await sim.client("feed"), await sim.client("screen")
+    first = await read(sim, screen, "news/#", pace=0.1)
+    async with trio.open_nursery() as nursery:
+
+        async def publish() -> None:
+            for n in range(25):
+                await feed.publish("news/x", n)
+
+        nursery.start_soon(publish)
+        await sim.sleep(sim.random.choice([0.05, 0.7, 1.4]))
+        before = screen.client.statistics().buffered
+        sim.sometimes("left something in the buffer", before)
+        screen.kill(silent=sim.random.random() < 0.5)
+        await first.ended.wait()
+        sim.sometimes("had not begun", not first.seqs)
+        await sim.sleep(sim.random.choice([0, 1]))
+    second = await read(sim, await sim.client("screen again"), "news/#", since=first.position)
+    await conclude(sim, feed, [second])
+    seqs = first.seqs + second.seqs
+    assert seqs == list(range(1, seqs[-1] + 1))
 
 
 @simulate(seeds=24, sometimes=["expired", "recovered"])
