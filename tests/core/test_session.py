@@ -251,6 +251,36 @@ def test_same_filter_twice_is_two_subscriptions(world: World) -> None:
     assert peer.take() == []
 
 
+def test_too_large_request_before_connect_closes_as_well(make_world: Callable[..., World]) -> None:
+    """R-001."""
+    peer = make_world(message_bytes=100).open()
+    peer.send_raw("x" * 101)
+    assert codes(peer.take()) == ["too_large"]
+    assert peer.close_code == 3000
+
+
+def test_positions_do_not_pile_up_where_nobody_reads(make_world: Callable[..., World]) -> None:
+    """A log of one message turns over with each publish, and each turn would tell a position."""
+    world = make_world(NamespaceSettings(history=HistorySettings(messages=1)))
+    reader, writer = world.join(), world.join()
+    reader.send("subscribe", id=1, filter="t/rare")
+    for _ in range(1000):
+        writer.publish("t/busy")
+    assert reader.session.outbox.notices <= 100
+
+
+def test_last_counts_what_the_connection_may_get(world: World) -> None:
+    """S-003: the newest two for this connection, not the newest two of which it may get one."""
+    peer = world.join()
+    for number in range(3):
+        peer.publish("t/a", number)
+    peer.publish("t/a", 3, echo=False)
+    peer.take()
+    peer.send("subscribe", id=90, filter="t/a", last=2)
+    assert [event["data"] for event in peer.take() if event["op"] == "message"] == [1, 2]
+    assert [event["data"] for event in peer.ask("history", filter="t/a", limit=2)["messages"]] == [1, 2]
+
+
 @pytest.mark.parametrize("as_text", [True, False])
 def test_request_over_the_limit_is_too_large(make_world: Callable[..., World], as_text: bool) -> None:
     """[E-010]: the bytes of it count, however it was handed over, and the connection goes on."""

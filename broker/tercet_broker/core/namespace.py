@@ -198,12 +198,13 @@ class Namespace:
             return [] if topic is None else [topic]
         return [topic for topic in self._topics.values() if filter_.matches_levels(topic.levels)]
 
-    def newest(self, filter_: Filter, count: int) -> list[Record]:
-        """Return the newest `count` kept records that match, oldest first."""
+    def newest(self, filter_: Filter, count: int, connection: int) -> list[Record]:
+        """Return the newest `count` kept records that match and that `connection` may get, oldest first."""
         if not self.has_history:
             return []
         per_topic = [reversed(topic.records) for topic in self.topics_matching(filter_)]
-        found = list(islice(heapq.merge(*per_topic, key=lambda record: -record.seq), count))
+        merged = heapq.merge(*per_topic, key=lambda record: -record.seq)
+        found = list(islice((record for record in merged if record.muted != connection), count))
         found.reverse()
         return found
 

@@ -111,7 +111,7 @@ def start_replay(  # noqa: PLR0913 - a request, who asks, and what bounds it
         if loss is not None and namespace.has_history:
             older = namespace.beyond_run(filter_, loss.after)
     elif last is not None:
-        older = namespace.newest(filter_, last)
+        older = namespace.newest(filter_, last, connection)
     if request.retained is False or not namespace.retained_of(filter_):
         values_through = 0
     replay = Replay(namespace, filter_, connection, cursor=cursor, older=deque(older), retained_through=values_through)
@@ -173,9 +173,7 @@ def _newest_page(
 ) -> HistoryReply:
     messages: deque[Message] = deque()
     size = 0
-    for record in reversed(namespace.newest(filter_, limit)):
-        if record.muted == connection:
-            continue
+    for record in reversed(namespace.newest(filter_, limit, connection)):
         size += len(record.frame)
         if messages and size > limits.history_bytes:
             break

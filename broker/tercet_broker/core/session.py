@@ -160,6 +160,8 @@ class Session:
                 self._count_bad(id_, error.message, moment)
             else:
                 self.send(_error(id_, error.code, error.message, error.retry_after))
+                if not self.is_connected:
+                    self.end(CloseCode.UNAUTHORIZED, "connect comes first")
 
     def _serve(self, request: AnyRequest, moment: Moment) -> None:
         match request:
@@ -369,7 +371,13 @@ class Session:
             namespace.watch.discard(self)
 
     def tell_position(self, namespace: Namespace) -> None:
-        """Send a `position` notice: everything up to the head that matched has been queued."""
+        """Send a `position` notice: everything up to the head that matched has been queued.
+
+        Not to a connection that does not read its notices, which would pile
+        up: the worst that can come of it is a gap that was none.
+        """
+        if self.outbox.is_congested:
+            return
         self.send(PositionEvent(namespace=namespace.name, epoch=namespace.epoch, seq=namespace.log.head))
 
     # What it sends, and its end

@@ -33,7 +33,7 @@ class HistorySettings:
 
     Attributes:
         messages: length of the unbroken run.
-        bytes: its size (the sum of topics and data).
+        bytes: its size (the sum of its frames).
         seconds: how old its messages may get; None for no limit.
         per_topic: how many of each topic's newest are kept beyond the run, whatever their age.
     """
