@@ -470,13 +470,6 @@ def serve(tls: TlsSettings, client_context: ssl.SSLContext, tmp_path: Path) -> S
     return serve
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait until a condition holds that another task brings about."""
-    with trio.fail_after(PATIENCE):
-        while not condition():  # noqa: ASYNC110 - of a process or of sockets: there is no event
-            await trio.sleep(0.001)
-
-
 @pytest.fixture
 def tools() -> Any:
     """This module: tests cannot import it, for their folder is no package."""
