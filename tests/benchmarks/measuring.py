@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import select
-import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import assert_never
 
 from attrs import frozen
@@ -16,11 +14,11 @@ from .clients import Clients
 from .closed_loop import ClosedLoop, Publishers, Throughput
 from .crowd import Crowd
 from .figures import Figures
-from .frames import PONG, client_frame
 from .open_loop import Latency, OpenLoop, nothing_else
 from .payload import make_payload
 from .peer import Peer, Setting
 from .process import ProcessorTime
+from .pulse import Pulse
 from .works import SMALL, Arriving, Fanout, Idle, Paced, Stall, Work
 
 TOPIC = "bench/x"
@@ -28,11 +26,10 @@ _CROWD_TOPIC = "bench/crowd"
 _EACH = 1000  # other topics that one connection subscribes to
 _TIMED = 5  # subscribers whose latency is taken
 _WARM = 50  # connections that come before those that are measured, so that everything is loaded and allocated
+_BATCH = 250  # idle connections that come between two looks for pings
 _SETTLE = 1.0  # seconds
 _BRANCHES, _LEAVES = 100, 10  # the 1,000 topics of the wildcards
 _MULTILEVEL = 10  # subscribers to bench/#
-_PING = b"\x89"
-_PONG = client_frame(PONG, b"")
 _ENVELOPE = 70  # bytes around a payload, about
 _MICRO, _MILLI, _PERCENT = 1e6, 1e3, 100
 
@@ -166,34 +163,22 @@ def _latency(latency: Latency) -> Figures:
 
 
 def measure_idle(work: Idle, clients: Clients, pace: Pace) -> Figures:
-    clients.subscribe([[TOPIC]] * pace.scale(_WARM))
-    _wait(_SETTLE / pace.divisor)
-    before = clients.process.resident_kib()
     count = pace.scale(work.connections)
-    idle = clients.subscribe([[TOPIC]] * count)
-    _wait(_SETTLE / pace.divisor)
-    figures = {"kib": (clients.process.resident_kib() - before) / count}
-    if work.seconds:
-        figures["busy"] = _watch(idle, clients, work.seconds / pace.divisor)
+    settle = _SETTLE / pace.divisor
+    with contextlib.closing(Pulse()) as pulse:
+        pulse.add(clients.subscribe([[TOPIC]] * pace.scale(_WARM)))
+        pulse.answer(settle)
+        empty = clients.process.resident_kib()
+        for first in range(0, count, _BATCH):
+            pulse.add(clients.subscribe([[TOPIC]] * min(_BATCH, count - first)))
+            pulse.answer(0)
+        pulse.answer(settle)
+        figures = {"kib": (clients.process.resident_kib() - empty) / count}
+        if work.seconds:
+            before, began = clients.process.processor_time(), time.monotonic()
+            pulse.answer(work.seconds / pace.divisor)
+            figures["busy"] = _used(clients, before) / (time.monotonic() - began) * _PERCENT
     return figures
-
-
-def _wait(seconds: float) -> None:
-    select.select([], [], [], seconds)
-
-
-def _watch(idle: Sequence[socket.socket], clients: Clients, seconds: float) -> float:
-    """Answer pings for so long; return how much of its core the broker used, in percent."""
-    by_descriptor = {sock.fileno(): sock for sock in idle}
-    before, began = clients.process.processor_time(), time.monotonic()
-    with select.epoll() as epoll:
-        for descriptor in by_descriptor:
-            epoll.register(descriptor, select.EPOLLIN)
-        while (left := began + seconds - time.monotonic()) > 0:
-            for descriptor, _ in epoll.poll(left):
-                if _PING in by_descriptor[descriptor].recv(4096):
-                    by_descriptor[descriptor].send(_PONG)
-    return _used(clients, before) / (time.monotonic() - began) * _PERCENT
 
 
 def measure_arrivals(work: Arriving, clients: Clients, pace: Pace) -> Figures:
