@@ -22,10 +22,11 @@ FLOOR = 90.0  # percent of lines and branches
 OWN_TESTS = (
     ("tercet_protocol/", ("protocol",)),
     ("tercet_broker/core/", ("core",)),
+    ("tercet_broker/runtime/address", ("config",)),
     ("tercet_broker/runtime/", ("runtime", "integration")),
     ("tercet_broker/config", ("config",)),
     ("tercet_broker/cli", ("cli",)),
-    ("tercet_broker/", ("runtime", "config", "cli")),
+    ("tercet_broker/", ("runtime", "config", "cli", "integration")),
     ("tercet/", ("client",)),
 )
 

@@ -82,7 +82,9 @@ def _tell_coverage(path: Path) -> None:
     coverage = sys.modules.get("coverage")  # not among the tests' needs; the gate brings it
     current = coverage.Coverage.current() if coverage else None
     if current is not None and path.is_relative_to(ROOT / "tests"):
-        current.switch_context(path.relative_to(ROOT / "tests").parts[0])
+        folder = path.relative_to(ROOT / "tests").parts[0]
+        current.switch_context(folder)
+        os.environ["TERCET_TEST_FOLDER"] = folder  # for the processes that it starts
 
 
 def pytest_configure(config: pytest.Config) -> None:
