@@ -10,10 +10,11 @@ from __future__ import annotations
 from .history import History
 from .memory import MemoryBroker, MemoryListener, memory_broker
 from .network import Link, Network
-from .running import Outcome, run_seed
+from .running import BrokerFaultError, Outcome, run_seed
 from .simulate import simulate
 from .suite import NotDeterminedError, SimulationError, Suite
 from .watch import DeadlockError, LivelockError
+from .wiretap import ContractError
 from .world import (
     HostClock,
     NeverReachedError,
@@ -25,6 +26,8 @@ from .world import (
 )
 
 __all__ = [
+    "BrokerFaultError",
+    "ContractError",
     "DeadlockError",
     "History",
     "HostClock",

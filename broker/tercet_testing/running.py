@@ -22,6 +22,12 @@ from .world import Simulation
 
 Scenario = Callable[[Simulation], Awaitable[None]]
 
+_FAULT = "fault in"  # so begins what the broker logs of its own bugs
+
+
+class BrokerFaultError(AssertionError):
+    """The broker noticed a bug of its own. It closes a connection for that, which clients heal."""
+
 
 @frozen
 class Kept:
@@ -66,8 +72,9 @@ class Outcome:
 def run_seed(scenario: Scenario, seed: int, *, policy: str = "fair", kept: Kept | None = None) -> Outcome:
     """Run `scenario` in a new world and return how it went; does not raise what the scenario raises.
 
-    At the end all faults are healed and progress is demanded. Must not be
-    called from within a Trio run.
+    At the end all faults are healed and progress is demanded. A bug that the
+    broker notices and survives fails the run, too. Must not be called from
+    within a Trio run.
     """
     kept = kept or Kept()
     scheduling = Choices(seed_of(seed, "scheduler"), kept.scheduling)
@@ -99,6 +106,8 @@ def run_seed(scenario: Scenario, seed: int, *, policy: str = "fair", kept: Kept 
         what = ", ".join(f"{key}={value}" for key, value in entry.items() if key not in {"event", "exc_info"})
         fault = f": {entry['exc_info']!r}" if "exc_info" in entry else ""
         watch.trace.note(clock.current_time(), f"log {level}: {entry['event']} ({what}){fault}")
+        if str(entry["event"]).startswith(_FAULT):
+            watch.fail(BrokerFaultError(f"{entry['event']} ({what}){fault}"))
         raise structlog.DropEvent
 
     with (

@@ -68,7 +68,7 @@ class Watch(trio.abc.Instrument):
             self._instant, self._steps_now = now, 0
         self._steps_now += 1
         if self._steps_now == _STEPS_PER_INSTANT:
-            self._fail(LivelockError(f"{_STEPS_PER_INSTANT} steps, and it is still {now:.3f}; the last: {task.name}"))
+            self.fail(LivelockError(f"{_STEPS_PER_INSTANT} steps, and it is still {now:.3f}; the last: {task.name}"))
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:  # noqa: ARG002 - the interface
         """Run the checks."""
@@ -78,7 +78,7 @@ class Watch(trio.abc.Instrument):
             for check in self.checks:
                 check()
         except BaseException as error:  # noqa: BLE001 - raised again when the run has ended
-            self._fail(error)
+            self.fail(error)
 
     def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002 - the interface
         """Notice a deadlock."""
@@ -89,9 +89,10 @@ class Watch(trio.abc.Instrument):
         if statistics.tasks_runnable or statistics.seconds_to_next_deadline < math.inf:
             self._idle = 0
         else:
-            self._fail(DeadlockError("no task can run and no deadline is set:\n" + self._describe()))
+            self.fail(DeadlockError("no task can run and no deadline is set:\n" + self._describe()))
 
-    def _fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
+        """End the run with `error`, unless it has failed already."""
         if self.error is None:
             self.error = error
             if self.scope is not None:

@@ -49,6 +49,7 @@ class _Talk:
     asked: dict[int, _Sub] = field(factory=dict)  # {id: what was asked for}
     subs: dict[int, _Sub] = field(factory=dict)  # {id: what was granted}
     newest: dict[str, int] = field(factory=dict)  # {namespace: seq of the newest live message}
+    told: dict[str, int] = field(factory=dict)  # {namespace: seq of the newest position}
     is_draining: bool = False
 
     def hear_request(self, request: dict[str, Any]) -> None:
@@ -77,6 +78,8 @@ class _Talk:
                     raise ContractError("[R-017] there is no such subscription")
             case "published" if request is not None:
                 self._hear_published(event, request)
+            case "position":
+                self.told[event["namespace"]] = event["seq"]
             case "drain":
                 self.is_draining = True
             case _:
@@ -123,6 +126,8 @@ class _Talk:
         namespace = topic.partition("/")[0]
         if seq <= self.newest.get(namespace, 0):
             raise ContractError(f"[M-005] live messages had come to {self.newest[namespace]}")
+        if seq <= self.told.get(namespace, 0):
+            raise ContractError(f"[S-020] the position {self.told[namespace]} was told before")
         self.newest[namespace] = seq
         if not any(self._wants(sub, topic, seq) for sub in self.subs.values()):
             raise ContractError("[M-003] it is for none of the connection's live subscriptions")
