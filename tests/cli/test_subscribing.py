@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import pytest
 
@@ -17,7 +18,7 @@ def message(seq: int) -> tercet.Message:
     return tercet.Message("a/x", seq, "e", 0, b'"text"', retained=False)
 
 
-async def events() -> AsyncIterator[tercet.Message | tercet.Gap | tercet.Live]:
+async def events() -> AsyncGenerator[tercet.Message | tercet.Gap | tercet.Live]:
     yield tercet.Live(Position("e", 1))
     yield message(2)
     yield tercet.Gap("a", "e", 2, 5, None, tercet.GapReason.EXPIRED)
@@ -31,8 +32,8 @@ async def events() -> AsyncIterator[tercet.Message | tercet.Gap | tercet.Live]:
 )
 async def test_copy_writes_until_the_count(form: str, expected: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     read, write = os.pipe()
-    async with open_output(write) as output:
-        await copy(events(), output, form, 2)  # type: ignore[arg-type]
+    async with aclosing(events()) as coming, open_output(write) as output:
+        await copy(coming, output, form, 2)  # type: ignore[arg-type]
     os.close(write)
     with os.fdopen(read) as pipe:
         lines = pipe.read().splitlines()

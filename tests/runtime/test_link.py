@@ -384,6 +384,23 @@ async def test_link_that_has_ended_is_not_flushed_any_more(
         assert trio.current_time() == began
 
 
+async def test_fault_while_writing_ends_its_connection_alone(serve: Serve, logs: Logs) -> None:
+    """The flusher writes for everybody; a tracer that raises is as good a bug as any."""
+
+    def trace(connection: str, direction: str, _: str, payload: bytes) -> None:
+        if connection.startswith("1-") and direction == "out" and b"published" in payload:
+            raise ZeroDivisionError("a bug")
+
+    async with serve(tracer=trace) as broker:
+        peer, other = await broker.client(), await broker.client()
+        await peer.say(op="publish", id=2, topic="a", data=1)
+        assert (await other.ask(op="publish", id=2, topic="a", data=1))["op"] == "published"
+        while len(broker.daemon.statistics().sessions) > 1:
+            await trio.lowlevel.checkpoint()
+        assert (await other.ask(op="publish", id=3, topic="a", data=1))["op"] == "published"
+    assert [entry["log_level"] for entry in logs if "fault" in entry["event"]] == ["error"]
+
+
 async def test_fault_of_a_session_is_told_and_logged_once(
     serve: Serve, logs: Logs, monkeypatch: pytest.MonkeyPatch
 ) -> None:

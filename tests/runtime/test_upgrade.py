@@ -86,6 +86,18 @@ def test_upgrade_agrees_on_the_known_subprotocol(value: str) -> None:
     assert f"Sec-WebSocket-Protocol: {SUBPROTOCOL}\r\n".encode() in found.canonical_request()
 
 
+def test_upgrade_takes_a_list_with_empty_elements() -> None:
+    found = outcome(joined([*GOOD, f"Sec-WebSocket-Protocol: , {SUBPROTOCOL},"]))
+    assert isinstance(found, Upgrade)
+    assert found.subprotocol == SUBPROTOCOL
+
+
+def test_upgrade_takes_a_whole_url_as_its_target() -> None:
+    """RFC 9112, 3.2.2: a server must accept the absolute form."""
+    head = joined(GOOD).replace(b"GET / ", b"GET http://broker.test/?a=b ")
+    assert isinstance(outcome(head), Upgrade)
+
+
 def test_upgrade_joins_subprotocols_of_several_headers() -> None:
     found = outcome(joined([*GOOD, "Sec-WebSocket-Protocol: other", f"Sec-WebSocket-Protocol: {SUBPROTOCOL}"]))
     assert isinstance(found, Upgrade)

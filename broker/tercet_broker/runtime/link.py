@@ -242,6 +242,10 @@ class Link(trio.abc.Stream):
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._break()
             return
+        except Exception as error:  # noqa: BLE001 - the boundary of a connection: the flusher is everybody's
+            self.endpoint.fault(error)
+            self._break()
+            return
         if self._has_more():
             self._is_draining = True
             self.nursery.start_soon(self._drain)

@@ -135,7 +135,7 @@ def _check(request: h11.Request, path: str, *, is_draining: bool) -> tuple[str |
     headers: dict[str, list[str]] = {}
     for name, value in request.headers:
         headers.setdefault(name.decode("ascii"), []).append(value.decode("latin-1"))
-    target = request.target.decode("latin-1").partition("?")[0]
+    target = _path_of(request.target.decode("latin-1"))
     busy = Refusal(503, "the broker is about to stop", (("Retry-After", "5"),))
     wants_websocket = "websocket" in _tokens(headers, "upgrade")
     if target == _HEALTH and not wants_websocket:
@@ -157,6 +157,14 @@ def _check(request: h11.Request, path: str, *, is_draining: bool) -> tuple[str |
     return _agree_on_subprotocol(headers), _check_key(headers.get("sec-websocket-key", []))
 
 
+def _path_of(target: str) -> str:
+    """Return the path of a request's target, which may be a whole URL (RFC 9112, 3.2.2)."""
+    if target.lower().startswith(("http://", "https://")):
+        _, _, rest = target.partition("://")
+        target = "/" + rest.partition("/")[2]
+    return target.partition("?")[0]
+
+
 def _check_key(values: list[str]) -> str:
     try:
         (key,) = values
@@ -171,8 +179,9 @@ def _check_key(values: list[str]) -> str:
 def _agree_on_subprotocol(headers: dict[str, list[str]]) -> str | None:
     if "sec-websocket-protocol" not in headers:
         return None
-    offered = [name.strip() for value in headers["sec-websocket-protocol"] for name in value.split(",")]
-    if not all(_TOKEN.fullmatch(name) for name in offered):
+    names = [name.strip() for value in headers["sec-websocket-protocol"] for name in value.split(",")]
+    offered = [name for name in names if name]  # empty elements of a list count for nothing (RFC 9110, 5.6.1)
+    if not offered or not all(_TOKEN.fullmatch(name) for name in offered):
         raise Refusal(400, "Sec-WebSocket-Protocol must be a list of names")
     if SUBPROTOCOL not in offered:
         raise Refusal(400, f"none of the offered subprotocols is known; known is {SUBPROTOCOL}")
