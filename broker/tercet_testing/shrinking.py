@@ -2,8 +2,8 @@
 
 A run is a seed and two streams of numbered choices: which order the scheduler
 took, and which fault happened when. Each choice can be undone on its own. So
-this is the minimising delta debugging of Zeller and Hildebrandt (2002) over
-the choices that mattered: undo half of them, and keep what still fails.
+this is delta debugging (Zeller and Hildebrandt 2002) over the choices that
+mattered: undo a part of them, keep what still fails, and go on with smaller parts.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from attrs import define, evolve, frozen
 from .running import Kept, Outcome, Scenario, run_seed
 
 _TRIES = 10  # runs to find one that passes beside the smallest that fails
+
+
+_KINDS = ("faults", "delays", "scheduling")
 
 
 @frozen
@@ -47,7 +50,6 @@ class Shrunk:
 class _Shrinker:
     scenario: Scenario
     failed: Outcome
-    budget: int
     best: Outcome
     runs: int = 0
 
@@ -59,8 +61,6 @@ class _Shrinker:
 
     def fails(self, chosen: Chosen) -> bool:
         """Tell whether the run with just these choices fails in the same way."""
-        if self.runs >= self.budget:
-            return False
         outcome = self.run(chosen)
         if outcome.error is None or type(outcome.error) is not type(self.failed.error):
             return False
@@ -69,7 +69,7 @@ class _Shrinker:
 
     def with_one_less(self, chosen: Chosen) -> Outcome | None:
         """Return a run that passes and makes all but one of the choices; None if a few tries find none."""
-        ways = [(what, n) for what in ("scheduling", "delays", "faults") for n in getattr(chosen, what)]
+        ways = [(what, n) for what in reversed(_KINDS) for n in getattr(chosen, what)]
         for what, number in ways[:_TRIES]:
             rest = tuple(other for other in getattr(chosen, what) if other != number)
             outcome = self.run(evolve(chosen, **{what: rest}))
@@ -77,24 +77,24 @@ class _Shrinker:
                 return outcome
         return None
 
-    def minimise(self, choices: Sequence[int], fails: Callable[[tuple[int, ...]], bool]) -> tuple[int, ...]:
-        """Return a subset that still fails and of which no tried part can be left out."""
-        kept = list(choices)
-        if not kept or fails(()):
-            return ()
-        parts = 2
-        while len(kept) > 1 and self.runs < self.budget:
-            size = max(len(kept) // parts, 1)
-            for start in range(0, len(kept), size):
-                rest = kept[:start] + kept[start + size :]
-                if fails(tuple(rest)):
-                    kept, parts = rest, max(parts - 1, 2)
-                    break
-            else:
-                if size == 1:
-                    break
-                parts = min(parts * 2, len(kept))
-        return tuple(kept)
+    def minimise(self, choices: Sequence[int], fails: Callable[[tuple[int, ...]], bool], until: int) -> tuple[int, ...]:
+        """Return a subset that still fails, leaving out ever smaller parts, while there are `until` runs."""
+        kept = tuple(choices)
+        size = max(len(kept) // 2, 1)
+        while kept:
+            before, at = len(kept), 0
+            while at < len(kept):
+                if self.runs >= until:
+                    return kept
+                rest = kept[:at] + kept[at + size :]
+                if fails(rest):
+                    kept = rest
+                else:
+                    at += size
+            if size == 1 and len(kept) == before:
+                break
+            size = max(size // 2, 1)
+        return kept
 
 
 def shrink(scenario: Scenario, failed: Outcome, *, budget: int = 200) -> Shrunk:
@@ -102,15 +102,23 @@ def shrink(scenario: Scenario, failed: Outcome, *, budget: int = 200) -> Shrunk:
 
     Faults are undone first, then delays of the network, then the scheduler's
     choices: in the order in which a person would like to be rid of them.
+    Whole kinds are tried before single choices, and no kind may use up the
+    budget of the next.
     """
-    shrinker = _Shrinker(scenario, failed, budget, best=failed)
+    shrinker = _Shrinker(scenario, failed, best=failed)
     chosen = Chosen(failed.faults, failed.delays, failed.scheduling)
-    for what in ("faults", "delays", "scheduling"):
+    for what in _KINDS:
+        without = evolve(chosen, **{what: ()})
+        if shrinker.runs < budget and without != chosen and shrinker.fails(without):
+            chosen = without
+    for number, what in enumerate(_KINDS):
 
         def fails(some: tuple[int, ...], what: str = what, chosen: Chosen = chosen) -> bool:
             return shrinker.fails(evolve(chosen, **{what: some}))
 
-        chosen = evolve(chosen, **{what: shrinker.minimise(getattr(chosen, what), fails)})
+        share = (budget - shrinker.runs) // (len(_KINDS) - number)
+        least = shrinker.minimise(getattr(chosen, what), fails, shrinker.runs + share)
+        chosen = evolve(chosen, **{what: least})
     smallest, runs = shrinker.best, shrinker.runs
     return Shrunk(smallest, chosen, shrinker.with_one_less(chosen), runs)
 
