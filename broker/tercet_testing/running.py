@@ -69,7 +69,12 @@ class Outcome:
     faults: tuple[int, ...] = field(repr=False)
 
 
-def run_seed(scenario: Scenario, seed: int, *, policy: str = "fair", kept: Kept | None = None) -> Outcome:
+LIMIT = 6 * 3600.0  # virtual seconds that a scenario may take unless it says otherwise
+
+
+def run_seed(
+    scenario: Scenario, seed: int, *, policy: str = "fair", kept: Kept | None = None, limit: float = LIMIT
+) -> Outcome:
     """Run `scenario` in a new world and return how it went; does not raise what the scenario raises.
 
     At the end all faults are healed and progress is demanded. A bug that the
@@ -80,7 +85,7 @@ def run_seed(scenario: Scenario, seed: int, *, policy: str = "fair", kept: Kept 
     scheduling = Choices(seed_of(seed, "scheduler"), kept.scheduling)
     delays = Choices(seed_of(seed, "network"), kept.delays)
     faults = Choices(seed_of(seed, "faults"), kept.faults)
-    watch = Watch(Trace())
+    watch = Watch(Trace(), limit=limit)
     clock = trio.testing.MockClock(autojump_threshold=0)
     worlds: list[Simulation] = []
     seconds = 0.0

@@ -79,21 +79,20 @@ class _Shrinker:
 
     def minimise(self, choices: Sequence[int], fails: Callable[[tuple[int, ...]], bool], until: int) -> tuple[int, ...]:
         """Return a subset that still fails, leaving out ever smaller parts, while there are `until` runs."""
-        kept = tuple(choices)
-        size = max(len(kept) // 2, 1)
-        while kept:
-            before, at = len(kept), 0
-            while at < len(kept):
-                if self.runs >= until:
-                    return kept
-                rest = kept[:at] + kept[at + size :]
-                if fails(rest):
-                    kept = rest
-                else:
-                    at += size
-            if size == 1 and len(kept) == before:
+        kept, size = tuple(choices), max(len(choices) // 2, 1)
+        while kept and self.runs < until:
+            starts = range(0, len(kept), size)
+            parts = [kept[at : at + size] for at in starts]
+            rests = [kept[:at] + kept[at + size :] for at in starts]
+            # Often a single choice is enough, and then it is quickest to look at parts alone.
+            smaller = next((some for some in (*parts, *rests) if self.runs < until and fails(some)), None)
+            if smaller is not None and len(smaller) < len(kept):
+                was_part, kept = len(smaller) <= size, smaller
+                size = max(len(kept) // 2, 1) if was_part else min(size, len(kept))
+            elif size == 1:
                 break
-            size = max(size // 2, 1)
+            else:
+                size = max(size // 2, 1)
         return kept
 
 

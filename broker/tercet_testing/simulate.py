@@ -63,8 +63,10 @@ def simulate(
 
             name = f"{scenario.__module__}::{scenario.__qualname__}"
             suite = suite_of(test, run, name)
-            chosen = range(options.seeds or seeds) if options.seed is None else [options.seed]
-            suite.run(chosen)
+            if options.seed is None:
+                suite.run(range(options.seeds or seeds))
+            else:
+                suite.replay_one(options.seed)
 
         signature = inspect.signature(scenario)
         rest = list(signature.parameters.values())[1:]

@@ -15,6 +15,7 @@ from .world import NeverReachedError
 
 DEFAULT_POLICIES = ("fair", "starve", "ranked")
 _CHOICE = re.compile(r" (chaos|scheduling choice|late): ")
+_NOT_OWN = ("site-packages", "tercet_testing", "tercet_broker", "clients/python", "/lib/python")
 _SHOWN = 20  # lines of a shrunk schedule
 REPEAT_EVERY = 25  # one seed in so many runs twice, and must leave the same trace
 
@@ -113,6 +114,17 @@ class Suite:
         self.check_reached(totals)
         return totals
 
+    def replay_one(self, seed: int) -> None:
+        """Run one seed just once, so that what it prints, and a debugger, show this run and no other.
+
+        Raises what the scenario raises. The trace is written if it fails.
+        """
+        __tracebackhide__ = True
+        outcome = run_seed(self.scenario, seed, policy=self.policy_of(seed))
+        if outcome.error is not None:
+            self._write_trace(outcome)
+            raise outcome.error
+
     def check_reached(self, totals: Totals) -> None:
         """Demand that some run was in every state that the scenario is about.
 
@@ -133,7 +145,7 @@ class Suite:
         lines = [
             f"{self.name} fails with seed {failed.seed} under policy {failed.policy!r}:",
             "",
-            *(f"    {line}" for line in "".join(traceback.format_exception_only(failed.error)).splitlines()),
+            *(f"    {line}" for line in _say(failed.error)),
             "",
             f"replay it:  {self.replay(failed.seed, failed.policy)}",
             f"its trace:  {path}",
@@ -184,3 +196,13 @@ class Suite:
         parting = first_difference(one.lines, other.lines)
         text = f"{self.name}: seed {seed} left two different traces"
         return text if parting is None else f"{text}, from line {parting[0]} on:\n    {parting[1]}\n    {parting[2]}"
+
+
+def _say(error: BaseException | None) -> list[str]:
+    """Return what an error says, and where it was raised: the last line of the reader's own code."""
+    lines = "".join(traceback.format_exception_only(error)).splitlines()
+    frames = traceback.extract_tb(None if error is None else error.__traceback__)
+    own = [frame for frame in frames if not any(part in frame.filename for part in _NOT_OWN)]
+    if own:
+        lines += ["", f"{own[-1].filename}:{own[-1].lineno}, in {own[-1].name}:", f"    {own[-1].line}"]
+    return lines

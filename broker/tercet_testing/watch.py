@@ -23,6 +23,10 @@ class DeadlockError(AssertionError):
     """No task can run, and nothing is going to change that."""
 
 
+class StuckError(AssertionError):
+    """The scenario goes on and on, in virtual time: it waits for what never comes."""
+
+
 class LivelockError(AssertionError):
     """Tasks run and run, and time stands still."""
 
@@ -43,6 +47,7 @@ class Watch(trio.abc.Instrument):
     error: BaseException | None = None
     scope: trio.CancelScope | None = None
     steps: int = 0
+    limit: float = math.inf  # virtual seconds that the run may take
     _labels: dict[trio.lowlevel.Task, str] = field(factory=dict, repr=False)
     _spawned: int = 0
     _idle: int = 0  # passes since the last step
@@ -67,6 +72,8 @@ class Watch(trio.abc.Instrument):
         if now != self._instant:
             self._instant, self._steps_now = now, 0
         self._steps_now += 1
+        if now > self.limit and self.error is None:
+            self.fail(StuckError(f"the scenario has not ended after {now:,.0f} virtual seconds:\n" + self._describe()))
         if self._steps_now == _STEPS_PER_INSTANT:
             self.fail(LivelockError(f"{_STEPS_PER_INSTANT} steps, and it is still {now:.3f}; the last: {task.name}"))
 
@@ -99,9 +106,14 @@ class Watch(trio.abc.Instrument):
                 self.scope.cancel()
 
     def _describe(self) -> str:
-        """Say where each task waits."""
+        """Say where each task waits, Trio's own frames and tasks left out."""
         lines = []
         for task in self._labels:
-            frames = [f"{frame.f_code.co_qualname}:{line}" for frame, line in task.iter_await_frames()]
-            lines.append(f"  {task.name} in {' > '.join(frames[-4:])}")
+            frames = [
+                f"{frame.f_code.co_qualname}:{line}"
+                for frame, line in task.iter_await_frames()
+                if not str(frame.f_globals.get("__name__", "")).startswith("trio.")
+            ]
+            if frames:
+                lines.append(f"  {task.name}, in {' > '.join(frames[-3:])}")
         return "\n".join(lines)

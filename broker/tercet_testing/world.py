@@ -161,6 +161,15 @@ class SimulatedSubscription:
         self._history.told(self._client, self._number, event)
         return event
 
+    async def events(self) -> AsyncIterator[tercet.Message | tercet.Gap | tercet.Live]:
+        """Yield messages, gaps and live marks in their order, until the subscription is closed."""
+        while True:
+            try:
+                event = await self.next_event()
+            except tercet.ClosedSubscriptionError:
+                return
+            yield event
+
     @property
     def position(self) -> Position | None:
         """Through where the application has been handed messages."""

@@ -16,11 +16,22 @@ import click
 import trio
 
 from .. import config, logs
+from ..core import BrokerSettings, HistorySettings, NamespaceSettings
+from ..core.settings import HANDOVER_BYTES
 from ..runtime import Daemon, raise_descriptor_limit
 from ..runtime.address import parse_bind
-from ..runtime.settings import ListenerSettings
+from ..runtime.settings import DaemonSettings, ListenerSettings
 from .exits import ExitCode, Failure, InputFailure, first_of
 from .trace import Trace
+
+# What is served without a configuration: every namespace has a short history,
+# so that the first tries of `last`, `history` and a resume find something. In
+# bytes it is no more than the handover run that each has anyway.
+_EMBEDDED = config.Config(
+    daemon=DaemonSettings(
+        broker=BrokerSettings(unnamed=NamespaceSettings(history=HistorySettings(messages=1000, bytes=HANDOVER_BYTES)))
+    )
+)
 
 
 class Servant(Protocol):
@@ -44,7 +55,7 @@ def serve_file(file: Path | None, bind: str | None, *, trace: bool = False) -> E
         Failure: a listener cannot be opened.
     """
     try:
-        loaded = config.Config() if file is None else config.load(file)
+        loaded = _EMBEDDED if file is None else config.load(file)
     except config.ConfigError as error:
         raise InputFailure(str(error)) from error
     daemon_settings = loaded.daemon

@@ -171,6 +171,8 @@ class Session:
                 self._subscribe(request, moment)
             case Unsubscribe():
                 self._unsubscribe(request)
+            case History() if request.id is None:
+                pass  # nobody wants to know, and it is not for free
             case History():
                 self._reply(request, self._read_history(request, moment))
             case Ping():

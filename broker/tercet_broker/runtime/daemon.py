@@ -194,9 +194,17 @@ class Daemon:
 async def open_daemon(daemon: Daemon) -> AsyncIterator[tuple[str, ...]]:
     """Run a daemon beside a block of code, which gets its URLs.
 
-    Leaving the block cuts whoever is still connected; await `Daemon.stop` in
-    it to say goodbye first. If the daemon fails, the block is cancelled.
+    Raises what the block raises, and OSError where a listener cannot be
+    opened: no group, for there is nothing beside it. Leaving the block cuts
+    whoever is still connected; await `Daemon.stop` in it to say goodbye
+    first. If the daemon fails, the block is cancelled.
     """
+    failure: Exception | None = None
     async with trio.open_nursery() as nursery:
-        yield await nursery.start(daemon.run)
+        try:
+            yield await nursery.start(daemon.run)
+        except Exception as error:  # noqa: BLE001 - raised again outside the nursery
+            failure = error
         nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure

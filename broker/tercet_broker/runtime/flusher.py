@@ -14,7 +14,7 @@ from attrs import define, field
 
 # Writes between two checkpoints: some milliseconds, so that a fan-out to ten
 # thousand connections lets others have their turn.
-_SLICE = 512
+_SLICE = 128
 
 
 class Flushable(Protocol):

@@ -37,7 +37,9 @@ from .wire import Wire
 
 _READ = 64 * 1024  # bytes asked of the wire at once
 _WRITE = 256 * 1024  # bytes offered to it at once, whole frames that begin before that
-_SERVED = 512  # frames served before others have their turn
+_SERVED = 512  # frames served before others have their turn …
+_SERVED_SECONDS = 0.005  # … or as long as that took: what a frame asks for may cost a thousand times another
+_HANDED_OVER = 32  # frames for trio-websocket, which takes them without a checkpoint, before the same
 _DISCARDED = 4 * 1024 * 1024  # bytes a peer may still send once we have said goodbye
 
 
@@ -99,6 +101,7 @@ class Link(trio.abc.Stream):
     _greeting: bytes = field(default=b"", repr=False)  # the request, until trio-websocket has it
     _response: bytes = field(default=b"", repr=False)  # to the request, ahead of everything in the outbox
     _is_accepted: bool = False
+    _handed_over: int = 0  # frames, since the last checkpoint for their sake
     _is_hungry: bool = False  # all that was received has been served
     _is_held: bool = False  # trio-websocket has a request or a message that was not received yet
     _is_draining: bool = False
@@ -126,6 +129,9 @@ class Link(trio.abc.Stream):
                 await self._wait_until_served()
                 frame = self._serve_frames()
                 if frame is not None:
+                    self._handed_over = (self._handed_over + 1) % _HANDED_OVER
+                    if not self._handed_over:
+                        await trio.lowlevel.checkpoint()
                     return self._hand_over(frame)
                 if self._is_hungry:
                     await self._read()
@@ -153,6 +159,7 @@ class Link(trio.abc.Stream):
         """Serve frames by the lane, as many as is fair; return the first one that is not the lane's."""
         reader, tracer, outbox = self.reader, self.tracer, self.endpoint.outbox
         self._is_hungry = False
+        enough = trio.current_time() + _SERVED_SECONDS
         for _ in range(_SERVED):
             if self.ending is not None or outbox.is_congested:
                 return None
@@ -162,9 +169,13 @@ class Link(trio.abc.Stream):
                 return None
             if tracer is not None:
                 tracer.received(frame)
+            if frame.opcode == Opcode.PONG:
+                continue  # that it came is all it says
             if not (frame.is_whole and self.lane):
                 return frame
             self.deliver(frame.payload, is_text=frame.opcode == Opcode.TEXT)
+            if trio.current_time() > enough:
+                return None
         return None
 
     def deliver(self, payload: bytes, *, is_text: bool) -> None:

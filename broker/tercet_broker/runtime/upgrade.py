@@ -159,10 +159,11 @@ def _check(request: h11.Request, path: str, *, is_draining: bool) -> tuple[str |
 
 def _path_of(target: str) -> str:
     """Return the path of a request's target, which may be a whole URL (RFC 9112, 3.2.2)."""
-    if target.lower().startswith(("http://", "https://")):
-        _, _, rest = target.partition("://")
-        target = "/" + rest.partition("/")[2]
-    return target.partition("?")[0]
+    path = target.partition("?")[0]
+    if path.lower().startswith(("http://", "https://")):
+        _, _, rest = path.partition("://")
+        path = "/" + rest.partition("/")[2]
+    return path
 
 
 def _check_key(values: list[str]) -> str:
