@@ -10,13 +10,16 @@ on n alone; so a failing run can be repeated with some of its choices undone
 from __future__ import annotations
 
 import random
-from collections.abc import Container
+from collections.abc import Callable, Container
 from hashlib import blake2b
 
 from attrs import define, field
 
 _BITS = (1 << 64) - 1
 _STEP = 0x9E3779B97F4A7C15  # splitmix64 (Steele, Lea, Flood 2014): a cheap, well mixed draw for each number
+
+_PER_SECOND = 1_000_000  # instants that are told apart
+_NUMBER_BITS = 24  # of a choice's number within its instant
 
 
 def seed_of(seed: int, name: str) -> int:
@@ -39,7 +42,11 @@ def _mix(value: int) -> int:
 class Choices:
     """A stream of numbered choices, each of which can be undone.
 
+    With a clock they are numbered anew in each instant, so that to undo one
+    does not renumber those of later instants.
+
     Attributes:
+        now: the clock, which returns seconds.
         kept: the numbers of the choices that are made; the others take their default. None makes all.
         made: how many there were so far.
         deviations: the numbers of those that did not take their default.
@@ -47,17 +54,23 @@ class Choices:
 
     seed: int
     kept: Container[int] | None = None
+    now: Callable[[], float] | None = None
     made: int = 0
     deviations: list[int] = field(factory=list)
+    _instant: int = 0
+    _number: int = -1
 
     def draw(self) -> int | None:
         """Return 64 random bits for the next choice, or None if it is to take its default."""
-        number = self.made
         self.made += 1
+        instant = 0 if self.now is None else round(self.now() * _PER_SECOND)
+        self._number = self._number + 1 if instant == self._instant else 0
+        self._instant = instant
+        number = instant << _NUMBER_BITS | self._number
         if self.kept is not None and number not in self.kept:
             return None
         return _mix((self.seed + (number + 1) * _STEP) & _BITS)
 
     def deviate(self) -> None:
         """Note that the choice just drawn did not take its default."""
-        self.deviations.append(self.made - 1)
+        self.deviations.append(self._instant << _NUMBER_BITS | self._number)

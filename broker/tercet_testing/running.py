@@ -82,11 +82,11 @@ def run_seed(
     within a Trio run.
     """
     kept = kept or Kept()
-    scheduling = Choices(seed_of(seed, "scheduler"), kept.scheduling)
     delays = Choices(seed_of(seed, "network"), kept.delays)
     faults = Choices(seed_of(seed, "faults"), kept.faults)
     watch = Watch(Trace(), limit=limit)
     clock = trio.testing.MockClock(autojump_threshold=0)
+    scheduling = Choices(seed_of(seed, "scheduler"), kept.scheduling, clock.current_time)
     worlds: list[Simulation] = []
     seconds = 0.0
 
