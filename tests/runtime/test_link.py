@@ -15,6 +15,7 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessag
 
 from tercet_broker.core import BrokerSettings, LimitSettings
 from tercet_broker.runtime import Connection, DaemonSettings, TimeoutSettings
+from tercet_broker.runtime.frames import Frame, FrameReader
 from tercet_protocol import CloseCode, Opcode, encode_close_frame, encode_frame
 
 if TYPE_CHECKING:
@@ -451,3 +452,48 @@ async def test_message_over_twice_the_limit_closes_and_a_smaller_one_does_not(se
         assert (await peer.hear())["code"] == "too_large"
         await peer.raw(tools.client_frame(TEXT, b" " * (2 * 262144 + 1))[:14])
         assert await peer.closed() == CloseCode.MESSAGE_TOO_BIG
+
+
+# Fairness
+
+
+class LongestStep(trio.abc.Instrument):
+    """The most frames that were read within one step of one task: a count, so that no clock is needed."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self.most = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:  # noqa: ARG002 - the interface
+        self.frames = 0
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:  # noqa: ARG002 - likewise
+        self.most = max(self.most, self.frames)
+
+
+@pytest.mark.parametrize(("kind", "bound"), [("pongs", 513), ("fragments", 64), ("messages", 513)])
+async def test_flood_of_frames_lets_others_have_their_turn(
+    serve: Serve, tools: Any, echoes: Any, monkeypatch: pytest.MonkeyPatch, kind: str, bound: int
+) -> None:
+    """trio-websocket asks for the next frame without a checkpoint: a chunk of small ones was one step."""
+    frame = tools.client_frame
+    flood = {
+        "pongs": frame(PONG) * 5000,
+        "fragments": frame(TEXT, b"x" * 64, fin=False) + frame(MORE, b"x" * 64, fin=False) * 900,
+        "messages": frame(TEXT, b"x") * 5000,
+    }[kind]
+    longest = LongestStep()
+    next_frame = FrameReader.next_frame
+
+    def counted(reader: FrameReader) -> Frame | None:
+        longest.frames += 1
+        return next_frame(reader)
+
+    monkeypatch.setattr(FrameReader, "next_frame", counted)
+    async with serve(open_endpoint=echoes) as broker:
+        peer = await broker.peer()
+        trio.lowlevel.add_instrument(longest)
+        await peer.raw(flood)
+        await trio.testing.wait_all_tasks_blocked()
+        trio.lowlevel.remove_instrument(longest)
+    assert 0 < longest.most <= bound
