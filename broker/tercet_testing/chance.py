@@ -69,7 +69,14 @@ class Choices:
         number = instant << _NUMBER_BITS | self._number
         if self.kept is not None and number not in self.kept:
             return None
-        return _mix((self.seed + (number + 1) * _STEP) & _BITS)
+        return self._bits(number)
+
+    def steady(self, period: int) -> int:
+        """Return 64 random bits that stay the same for `period` choices of an instant, made or undone."""
+        return self._bits(self._instant << _NUMBER_BITS | self._number // period, 1)
+
+    def _bits(self, number: int, stream: int = 0) -> int:
+        return _mix((self.seed + (number * 2 + stream + 1) * _STEP) & _BITS)
 
     def deviate(self) -> None:
         """Note that the choice just drawn did not take its default."""

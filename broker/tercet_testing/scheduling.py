@@ -18,11 +18,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from attrs import define, field
+from attrs import define
 
 from .chance import Choices
 
-_CHANGE = 64  # `ranked`: one pass in so many changes the ranks
+_CHANGE = 16  # `ranked`: so many passes of an instant have the same ranks
 
 
 class Policy(Protocol):
@@ -87,16 +87,12 @@ class Ranked:
     """Runs one task of a pass, the one of the highest rank; ranks are drawn anew now and then."""
 
     choices: Choices
-    _ranks: int = field(default=1)
 
     def arrange(self, count: int) -> tuple[list[int], list[int]]:
         """Run the first by rank, hold back the others."""
-        bits = self.choices.draw()
-        if bits is None:
+        if self.choices.draw() is None:
             return list(range(count)), []
-        if bits % _CHANGE == 0:
-            self._ranks = bits
-        first = self._ranks % count
+        first = self.choices.steady(_CHANGE) % count
         self.choices.deviate()
         return [first], [place for place in range(count) if place != first]
 
