@@ -13,7 +13,7 @@ from .network import Link, Network
 from .running import BrokerFaultError, Outcome, run_seed
 from .simulate import simulate
 from .suite import NotDeterminedError, SimulationError, Suite
-from .watch import DeadlockError, LivelockError
+from .watch import DeadlockError, LivelockError, StuckError
 from .wiretap import ContractError
 from .world import (
     HostClock,
@@ -45,6 +45,7 @@ __all__ = [
     "SimulatedSubscription",
     "Simulation",
     "SimulationError",
+    "StuckError",
     "Suite",
     "memory_broker",
     "run_seed",

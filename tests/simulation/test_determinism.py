@@ -22,7 +22,7 @@ import structlog
 import trio
 from trio_websocket import WebSocketConnection
 
-from tercet_testing import DeadlockError, LivelockError, Simulation, run_seed
+from tercet_testing import DeadlockError, LivelockError, Simulation, StuckError, run_seed
 from tercet_testing.chance import Choices, seed_of, stream
 from tercet_testing.determinism import TripwireError
 from tercet_testing.scheduling import POLICIES
@@ -261,7 +261,7 @@ def test_deadlock_is_reported_at_once(scenario: Callable[[Simulation], Awaitable
     began = time.monotonic()
     outcome = run_seed(scenario, 0)
     assert isinstance(outcome.error, DeadlockError)
-    assert "Event.wait" in str(outcome.error)
+    assert f"{scenario.__name__}" in str(outcome.error)
     assert time.monotonic() - began < 5
     assert outcome.steps < 100
 
@@ -281,8 +281,20 @@ def test_patience_is_no_deadlock() -> None:
     """Whoever waits with a deadline, however far, is waited for."""
 
     async def scenario(sim: Simulation) -> None:
-        with trio.move_on_after(1_000_000):
+        with trio.move_on_after(30_000):
             await trio.Event().wait()
-        assert sim.now == 1_000_000
+        assert sim.now == 30_000
 
     assert run_seed(scenario, 0).error is None
+
+
+def test_scenario_that_never_ends_is_reported_as_stuck() -> None:
+    """Time moves on, and nothing comes of it."""
+
+    async def scenario(sim: Simulation) -> None:
+        while True:
+            await sim.sleep(1000)
+
+    outcome = run_seed(scenario, 0)
+    assert isinstance(outcome.error, StuckError)
+    assert "scenario" in str(outcome.error)

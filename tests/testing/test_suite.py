@@ -1,0 +1,128 @@
+"""Many seeds of a scenario: what is run, what is demanded, and what a failure says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import trio
+
+from tercet_testing import NeverReachedError, NotDeterminedError, Simulation, SimulationError, Suite, run_seed
+from tercet_testing.suite import REPEAT_EVERY, Totals
+
+
+async def _passes(sim: Simulation) -> None:
+    await sim.broker()
+    feed = await sim.client("feed")
+    await feed.publish("news/x", 1)
+
+
+async def _fails_sometimes(sim: Simulation) -> None:
+    """Whoever comes first wins; it must be the first to be started."""
+    order: list[int] = []
+
+    async def run(number: int) -> None:
+        await sim.sleep(1)
+        order.append(number)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(3):
+            nursery.start_soon(run, number)
+    assert order[-1] == 2, f"the order was {order}"
+
+
+def test_run_adds_up() -> None:
+    totals = Suite("passes", _passes).run(range(3))
+    assert totals.runs == 3
+    assert totals.steps > 100
+    assert totals.seconds > 0.1
+
+
+def test_seeds_take_the_policies_in_turn() -> None:
+    suite = Suite("passes", _passes, policies=("fair", "ranked"))
+    assert [suite.policy_of(seed) for seed in range(4)] == ["fair", "ranked", "fair", "ranked"]
+
+
+def test_progress_is_told_after_each_seed() -> None:
+    told: list[int] = []
+    Suite("passes", _passes).run(range(3), lambda totals: told.append(totals.runs))
+    assert told == [1, 2, 3]
+
+
+def test_report_says_all_that_helps(tmp_path: Path) -> None:
+    suite = Suite(
+        "module::scenario",
+        _fails_sometimes,
+        policies=("fair",),
+        replay=lambda seed, policy: f"again {seed} {policy}",
+        traces=tmp_path / "traces",
+    )
+    with pytest.raises(SimulationError) as caught:
+        suite.run(range(50))
+    report = str(caught.value)
+    found = re.match(r"module::scenario fails with seed (\d+) under policy 'fair':", report)
+    assert found is not None
+    seed = int(found.group(1))
+    assert "AssertionError: the order was" in report
+    assert f"replay it:  again {seed} fair" in report
+    trace = tmp_path / "traces" / f"scenario-{seed}-fair.trace"
+    assert f"its trace:  {trace}" in report
+    assert "1.000000 " in trace.read_text()
+    assert re.search(r"shrunk in \d+ runs; .* enough to fail:", report)
+    assert "0 of 0 faults" in report
+    assert re.search(r"1 of \d+ scheduling choices", report)
+    assert "1.000000 scheduling choice: " in report
+    assert "it parts from a run that passes" in report
+    assert isinstance(caught.value.__cause__, AssertionError)
+    assert run_seed(_fails_sometimes, seed).error is not None
+
+
+def test_state_that_no_run_reaches_fails() -> None:
+    async def scenario(sim: Simulation) -> None:
+        sim.sometimes("here")
+        sim.sometimes("there", condition=False)
+
+    with pytest.raises(NeverReachedError, match=r"none of 2 runs was ever elsewhere, there$"):
+        Suite("scenario", scenario, sometimes=("elsewhere", "here")).run(range(2))
+
+
+def test_state_that_one_run_reaches_is_enough() -> None:
+    async def scenario(sim: Simulation) -> None:
+        sim.sometimes("the third", sim.seed == 2)
+
+    totals = Suite("scenario", scenario, sometimes=("the third",)).run(range(4))
+    assert totals.reached == {"the third": 1}
+
+
+def test_what_does_not_come_from_the_seed_is_found() -> None:
+    runs = 0
+
+    async def scenario(sim: Simulation) -> None:
+        nonlocal runs
+        runs += 1
+        await sim.sleep(runs)
+
+    with pytest.raises(NotDeterminedError, match=r"seed 0 left two different traces, from line \d+ on:"):
+        Suite("scenario", scenario).run(range(1))
+
+
+def test_every_so_many_seeds_one_runs_twice() -> None:
+    seeds: list[int] = []
+
+    async def scenario(sim: Simulation) -> None:
+        seeds.append(sim.seed)
+
+    Suite("scenario", scenario).run(range(REPEAT_EVERY + 1))
+    assert [seed for seed in set(seeds) if seeds.count(seed) == 2] == [0, REPEAT_EVERY]
+
+
+def test_totals_count_runs_that_reached_a_state() -> None:
+    async def scenario(sim: Simulation) -> None:
+        for _ in range(5):
+            sim.sometimes("often")
+
+    totals = Totals()
+    for seed in range(3):
+        totals = totals.plus(run_seed(scenario, seed))
+    assert totals.reached == {"often": 3}
