@@ -285,7 +285,7 @@ def test_patience_is_no_deadlock() -> None:
             await trio.Event().wait()
         assert sim.now == 30_000
 
-    assert run_seed(scenario, 0).error is None
+    assert run_seed(scenario, 0, limit=40_000).error is None
 
 
 def test_scenario_that_never_ends_is_reported_as_stuck() -> None:
