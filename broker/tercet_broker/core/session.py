@@ -24,7 +24,6 @@ from tercet_protocol import (
     Event,
     Gap,
     History,
-    HistoryReply,
     Live,
     Ping,
     PingEvent,
@@ -171,10 +170,8 @@ class Session:
                 self._subscribe(request, moment)
             case Unsubscribe():
                 self._unsubscribe(request)
-            case History() if request.id is None:
-                pass  # nobody wants to know, and it is not for free
             case History():
-                self._reply(request, self._read_history(request, moment))
+                self._read_history(request, moment)
             case Ping():
                 self.send(PongEvent(id=request.id))
             case Pong():
@@ -276,7 +273,7 @@ class Session:
         self._detach(subscription)
         self._reply(request, Unsubscribed(id=request.id))
 
-    def _read_history(self, request: History, moment: Moment) -> HistoryReply:
+    def _read_history(self, request: History, moment: Moment) -> None:
         filter_ = parse_valid_filter(request.filter)
         namespace = self.broker.namespace_of(filter_)
         if namespace is None:
@@ -284,9 +281,10 @@ class Session:
                 ErrorCode.INVALID_FILTER,
                 f"'history' needs a filter within one namespace, {filter_.text!r} spans them",
             )
-        return read_history(
-            namespace, filter_, request, connection=self.connection, limits=self.broker.settings.limits, moment=moment
-        )
+        if request.id is None:
+            return  # nobody is answered, and reading is not for free
+        limits = self.broker.settings.limits
+        self.send(read_history(namespace, filter_, request, connection=self.connection, limits=limits, moment=moment))
 
     # Replays
 
