@@ -161,7 +161,7 @@ async def test_retained_values_racing_with_subscribes(sim: Simulation) -> None:
             assert live == list(range(live[0], live[-1] + 1))
         has_value = bool(reader.messages) and reader.messages[0].retained
         sim.sometimes("a retained value" if has_value else "nothing kept yet")
-    await conclude(sim, feeds[0], readers)
+    await conclude(sim, feeds[0], readers + pages)
 
 
 @simulate(seeds=24, sometimes=["reconnected", "only once connected"])
