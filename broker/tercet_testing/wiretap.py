@@ -48,11 +48,15 @@ class _Talk:
     requests: deque[dict[str, Any]] = field(factory=deque)  # those with an id that were not answered
     asked: dict[int, _Sub] = field(factory=dict)  # {id: what was asked for}
     subs: dict[int, _Sub] = field(factory=dict)  # {id: what was granted}
+    leaving: set[int] = field(factory=set)  # the ids of those that were to end
     newest: dict[str, int] = field(factory=dict)  # {namespace: seq of the newest live message}
     told: dict[str, int] = field(factory=dict)  # {namespace: seq of the newest position}
     is_draining: bool = False
 
     def hear_request(self, request: dict[str, Any]) -> None:
+        if request["op"] == "unsubscribe":
+            # Without an id it is not answered: from here on it may be gone.
+            self.leaving.add(request["sub"])
         id_ = request.get("id")
         if id_ is None:
             return
@@ -151,7 +155,7 @@ class _Talk:
         topic, seq = request["topic"], event["seq"]
         if request.get("echo", True) is False or event.get("duplicate"):
             return
-        is_due = any(self._wants(sub, topic, seq) for sub in self.subs.values())
+        is_due = any(self._wants(sub, topic, seq) for id_, sub in self.subs.items() if id_ not in self.leaving)
         if is_due and self.newest.get(topic.partition("/")[0], 0) < seq:
             raise ContractError("[P-001] the message has not come to this connection's own subscription")
 
