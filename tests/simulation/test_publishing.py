@@ -130,14 +130,15 @@ async def test_history_paging_during_publishes(sim: Simulation) -> None:
         for n in range(30):
             await feed.publish("news/x", n)
 
-    pages, more = 0, True
+    pages, goes_on = 0, True
     async with trio.open_nursery() as nursery:
         nursery.start_soon(publish)
-        while nursery.child_tasks or more:
+        while goes_on:
+            is_publishing = bool(nursery.child_tasks)
             page = await screen.client.history("news/#", since=since, limit=4)
             if sim.random.random() < 0.2:
                 sim.network.reset("screen")
-            pages, more = pages + 1, page.more
+            pages, goes_on = pages + 1, is_publishing or page.more
             heads.add(page.head.seq)
             if page.gap is not None:
                 assert page.gap.through is not None
