@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -66,20 +67,29 @@ class SimulatedBroker:
     _scope: trio.CancelScope = field(init=False, repr=False)
     _ended: trio.Event = field(init=False, repr=False)
     _lives: int = 0
+    _delivered_before: int = 0  # by what its broker remembers of earlier lives
 
-    async def start(self) -> None:
-        """Start the daemon, with nothing in its memory."""
+    async def start(self, *, memory: bool = False) -> None:
+        """Start the daemon, with nothing in its memory, or with `memory` of all that the one before had published."""
         self._lives += 1
         network = self.simulation.network
         self._listener = network.listen(self.host)
         self.wiretap = Wiretap()
-        self.daemon = Daemon(
+        make = functools.partial(
+            Daemon,
             self.settings,
             clock=self.clock,
             entropy=stream(self.simulation.seed, f"entropy/{self.host}/{self._lives}"),
             listeners=[self._listener],
             tracer=self.wiretap,
         )
+        if memory:
+            remembered = self.daemon.broker
+            remembered.reopen()
+            self.daemon = make(broker=remembered)
+        else:
+            self.daemon = make()
+        self._delivered_before = self._count_delivered()
         self._scope, self._ended = trio.CancelScope(), trio.Event()
         await self.simulation.nursery.start(self._run)
         self.is_up = True
@@ -90,8 +100,11 @@ class SimulatedBroker:
                 await self.daemon.run(task_status=task_status)
         finally:
             self.is_up = False
-            self.delivered += sum(space.account.delivered for space in self.statistics().namespaces)
+            self.delivered += self._count_delivered() - self._delivered_before
             self._ended.set()
+
+    def _count_delivered(self) -> int:
+        return sum(space.account.delivered for space in self.statistics().namespaces)
 
     async def crash(self, *, silent: bool = False) -> None:
         """Let it end without a goodbye: its peers get a reset, or nothing if `silent` (the power failed)."""
@@ -104,11 +117,16 @@ class SimulatedBroker:
         self._scope.cancel()
         await self._ended.wait()
 
-    async def restart(self) -> None:
-        """Crash it unless it is down, and start it again: a new epoch, an empty log."""
+    async def restart(self, *, memory: bool = False) -> None:
+        """Crash it unless it is down, and start it again: a new epoch, an empty log.
+
+        With `memory` it has the epochs, logs, retained values and keys that it
+        had, as with a durable history: whatever was acked is there, and who
+        resumes recovers. Its connections are gone either way.
+        """
         if self.is_up:
             await self.crash()
-        await self.start()
+        await self.start(memory=memory)
 
     async def drain(self) -> None:
         """Stop it as planned, and wait until it has stopped."""

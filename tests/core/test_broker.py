@@ -6,6 +6,8 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tercet_broker.core import Broker, BrokerSettings, HistorySettings, NamespaceSettings
 
 if TYPE_CHECKING:
@@ -102,3 +104,26 @@ def test_statistics_show_what_there_is(world: World) -> None:
     publisher.hang_up()
     assert world.broker.sessions == (peer.session,)
     assert world.broker.statistics().opened == 2
+
+
+def test_reopened_broker_remembers_and_takes_publishes_again(make_world: Callable[..., World]) -> None:
+    """After a drain, with the sessions gone: the same epoch, log, retained value and key."""
+    world = make_world()
+    peer = world.join()
+    published = peer.ask("publish", topic="t/a", data=1, retain=True, key="k" * 16)
+    world.broker.drain(lambda: 1.0)
+    peer.take()
+    assert peer.ask("publish", topic="t/a", data=2)["code"] == "unavailable"
+    peer.hang_up()
+    world.broker.reopen()
+    peer = world.join()
+    again = peer.ask("publish", topic="t/a", data=1, retain=True, key="k" * 16)
+    assert again == published | {"id": again["id"], "duplicate": True}
+    assert peer.ask("publish", topic="t/a", data=2)["seq"] == 2
+
+
+def test_broker_that_serves_somebody_is_not_reopened(make_world: Callable[..., World]) -> None:
+    world = make_world()
+    world.join()
+    with pytest.raises(ValueError, match="1 sessions of this broker have not ended"):
+        world.broker.reopen()

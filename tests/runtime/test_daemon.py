@@ -63,6 +63,23 @@ async def test_drain_tells_positions_and_the_time_and_closes_in_the_window(
         broker.assert_balanced()
 
 
+async def test_daemon_goes_on_with_the_broker_of_another(serve: Serve, autojump_clock: MockClock) -> None:
+    """One that has drained: the next daemon takes publishes, in the same sequence."""
+    async with serve() as first:
+        peer = await first.client()
+        before = await peer.ask(op="publish", id=2, topic="chat/a", data=1)
+        first.daemon.drain()
+        await first.done.wait()
+    core = first.daemon.broker
+    core.reopen()
+    async with serve(broker=core) as second:
+        assert second.daemon.broker is core
+        peer = await second.client()
+        after = await peer.ask(op="publish", id=2, topic="chat/a", data=2)
+        assert (after["epoch"], after["seq"]) == (before["epoch"], before["seq"] + 1)
+        second.assert_balanced()
+
+
 async def test_drain_of_nobody_is_immediate(serve: Serve, autojump_clock: MockClock) -> None:
     async with serve() as broker:
         with trio.fail_after(0.001):

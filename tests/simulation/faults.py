@@ -33,6 +33,7 @@ from tercet._link import Link as ClientLink
 from tercet._message import Message
 from tercet._publisher import Publisher
 from tercet_broker.core import positions, reading, session
+from tercet_broker.core.broker import Broker
 from tercet_broker.core.errors import RefusedError
 from tercet_broker.core.keys import KeyMemory
 from tercet_broker.core.log import Log, Record
@@ -209,6 +210,15 @@ def _remember_for_half_the_time(self: KeyMemory, *args: Any, now: float, **optio
 
 
 # Sending
+
+_reopen = Broker.reopen
+
+
+def _reopen_and_forget_keys(self: Broker) -> None:
+    _reopen(self)
+    for namespace in self._namespaces.values():
+        namespace.keys._entries.clear()
+
 
 _drain = Link._drain
 
@@ -387,6 +397,12 @@ FAULTS = (
         "Idempotency keys are remembered for half the time that clients were told.",
         test_publishing.test_connection_is_cut_between_publish_and_ack,
         ((KeyMemory, "remember", _remember_for_half_the_time),),
+    ),
+    Fault(
+        "keys forgotten at a restart",
+        "A broker that comes back with its memory has its logs, and not the keys of what it published.",
+        test_reconnecting.test_broker_comes_back_with_its_memory,
+        ((Broker, "reopen", _reopen_and_forget_keys),),
     ),
     Fault(
         "lost wakeup",

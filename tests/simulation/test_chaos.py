@@ -72,12 +72,12 @@ class Trouble:
     async def crash(self) -> None:
         await self.broker.crash(silent=self.sim.random.random() < 0.5)
         await self.sim.sleep(self.sim.random.uniform(0, 20))
-        await self.broker.start()
+        await self.broker.start(memory=self.sim.random.random() < 0.5)
 
     async def drain(self) -> None:
         self.sim.network.heal()
         await self.broker.drain()
-        await self.broker.start()
+        await self.broker.start(memory=self.sim.random.random() < 0.5)
 
     async def subscribe(self) -> None:
         random = self.sim.random

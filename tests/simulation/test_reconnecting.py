@@ -178,3 +178,53 @@ async def test_broker_crashes_and_comes_back(sim: Simulation) -> None:
     assert len(epochs) == 3
     assert [gap.reason for gap in reader.gaps] == [tercet.GapReason.EPOCH] * 2
     check_whole(reader)
+
+
+@simulate(
+    seeds=15,
+    sometimes=["crash", "power failure", "drain", "published while it was down", "cut between publish and ack"],
+)
+async def test_broker_comes_back_with_its_memory(sim: Simulation) -> None:
+    """Whatever was acked is still there: everybody resumes in the same epoch, without a gap, and without a repeat."""
+    broker = await sim.broker(small_broker(heartbeat=5))
+    feed = await sim.client("feed")
+    screens = [await sim.client(f"screen{n}") for n in range(2)]
+    readers = [await read(sim, screen, "news/#") for screen in screens]
+    begun: list[float] = []
+    acked: list[tercet.Published] = []
+
+    async def publish() -> None:
+        for n in range(30):
+            sim.sometimes("published while it was down", not broker.is_up)
+            begun.append(sim.now)
+            acked.append(await feed.publish("news/x", n, retain=True))
+            sim.sometimes("cut between publish and ack", acked[-1].duplicate)
+            await sim.sleep(sim.random.uniform(0, 2))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(publish)
+        for _ in range(3):
+            await sim.sleep(sim.random.uniform(0, 10))
+            count = len(begun)
+            await sim.eventually(lambda: len(begun) > count, within=60)  # noqa: B023 - awaited here
+            await sim.sleep(sim.random.uniform(0, 0.05))  # about the time between a publish and its ack
+            end = sim.random.choice(["crash", "power failure", "drain"])
+            sim.sometimes(end)
+            if end == "drain":
+                await broker.drain()
+            else:
+                await broker.crash(silent=end == "power failure")
+            accounts = broker.statistics().accounts
+            assert sum(account.queued for account in accounts) == 0, "what was queued is dropped with its connection"
+            assert not broker.statistics().sessions
+            await sim.sleep(sim.random.uniform(0, 10))
+            await broker.start(memory=True)
+    late = await read(sim, await sim.client("late"), "news/#", retained=True)
+    await conclude(sim, feed, [*readers, late])
+    assert {published.position.epoch for published in acked} == {broker.daemon.broker.epoch}
+    assert [published.position.seq for published in acked] == list(range(1, 31))
+    assert late.messages[0].data == 29
+    for reader in readers:
+        assert not reader.gaps
+        assert reader.client.client.statistics().connections > 1
+        check_whole(reader)

@@ -164,6 +164,20 @@ class Broker:
         for session in self.sessions:
             session.announce_drain(retry_after())
 
+    def reopen(self) -> None:
+        """Serve again after a stop or a crash, with the same epochs, logs, retained values and keys.
+
+        What a broker remembers outlives the sessions; they do not outlive
+        their connections. Here is the place of a durable history: what it
+        reads when it starts is a broker in this state.
+
+        Raises:
+            ValueError: there are sessions, so somebody is being served by it.
+        """
+        if self._sessions:
+            raise ValueError(f"{len(self._sessions)} sessions of this broker have not ended")
+        self.is_draining = False
+
     def accounts(self) -> Iterator[tuple[str, Account]]:
         """Yield the running books of every session and namespace, each with its name."""
         for session in self._sessions.values():

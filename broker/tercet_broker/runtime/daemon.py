@@ -49,7 +49,8 @@ class Daemon:
         tracer: hears of every frame.
         lane: whether whole data frames bypass trio-websocket. Off, everything is the same but slower.
         open_endpoint: serves connections with something else than sessions of `broker`.
-        broker: the core.
+        broker: the core; a new one with nothing in its logs unless given. One that has served before
+            (`Broker.reopen`) brings its epochs, logs, retained values and keys with it.
     """
 
     settings: DaemonSettings = field(factory=DaemonSettings)
@@ -59,7 +60,7 @@ class Daemon:
     tracer: Tracer | None = field(default=None, kw_only=True)
     lane: bool = field(default=True, kw_only=True)
     open_endpoint: Callable[[Connection], OpenEndpoint] | None = field(default=None, kw_only=True)
-    broker: Broker = field(init=False, repr=False)
+    broker: Broker = field(kw_only=True, repr=False)
     _deadlines: Deadlines = field(factory=Deadlines, init=False, repr=False)
     _flusher: Flusher = field(factory=Flusher, init=False, repr=False)
     _established: dict[Connection, None] = field(factory=dict, init=False, repr=False)  # an ordered set
@@ -67,9 +68,9 @@ class Daemon:
     _all_gone: trio.Event = field(factory=trio.Event, init=False, repr=False)
     _stopped: trio.Event = field(factory=trio.Event, init=False, repr=False)
 
-    def __attrs_post_init__(self) -> None:
-        """Make the broker."""
-        self.broker = Broker(
+    @broker.default
+    def _make_broker(self) -> Broker:
+        return Broker(
             self.settings.broker,
             self.entropy,
             server=f"tercet/{__version__}",
