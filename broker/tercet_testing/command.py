@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
 import multiprocessing
 import sys
 import time
@@ -13,11 +15,12 @@ from types import ModuleType
 from typing import Any
 
 import click
-from attrs import frozen
+from attrs import define, field, frozen
 
+from .running import Scenario
 from .scheduling import POLICIES
 from .suite import Suite, Totals
-from .world import NeverReachedError
+from .world import NeverReachedError, Simulation
 
 _CHUNK = 20  # seeds that a process gets at a time
 _FAILED = 1
@@ -32,14 +35,35 @@ class _Job:
     seeds: range
     policies: tuple[str, ...]
     traces: Path
+    is_replay: bool
 
 
 @frozen
 class _Done:
-    """What became of a job: its totals, or the report of the first failure."""
+    """What became of a job: its totals, or the report of the first failure; and what the run that matters printed."""
 
     totals: Totals
     failure: str | None
+    printed: str = ""
+
+
+@define(eq=False)
+class _Quiet:
+    """A scenario whose runs print into memory: a thousand that pass are of no interest."""
+
+    scenario: Scenario
+    _out: io.StringIO = field(factory=io.StringIO)
+
+    async def __call__(self, simulation: Simulation) -> None:
+        """Run it, and keep what it prints."""
+        self._out = io.StringIO()
+        with contextlib.redirect_stdout(self._out), contextlib.redirect_stderr(self._out):
+            await self.scenario(simulation)
+
+    @property
+    def printed(self) -> str:
+        """What the newest run printed."""
+        return self._out.getvalue()
 
 
 def _load(path: Path) -> ModuleType:
@@ -57,25 +81,28 @@ def _scenarios(module: ModuleType) -> dict[str, Any]:
     return {name: thing for name, thing in vars(module).items() if hasattr(thing, "simulation")}
 
 
-def _suite(job: _Job) -> Suite:
+def _suite(job: _Job) -> tuple[Suite, _Quiet]:
     test = _scenarios(_load(job.path))[job.scenario]
     scenario, _, policies, _ = test.simulation
 
     def replay(seed: int, policy: str) -> str:
         return f"tercet simulate {job.path} --only {job.scenario} --seed {seed} --policy {policy}"
 
-    return Suite(job.scenario, scenario, policies=job.policies or policies, replay=replay, traces=job.traces)
+    quiet = _Quiet(scenario)
+    return Suite(job.scenario, quiet, policies=job.policies or policies, replay=replay, traces=job.traces), quiet
 
 
 def _run(job: _Job) -> _Done:
-    suite = _suite(job)
-    totals = Totals()
+    suite, quiet = _suite(job)
+    totals, passing = Totals(), None
     for seed in job.seeds:
         outcome = suite.run_one(seed)
         totals = totals.plus(outcome)
         if outcome.error is not None:
-            return _Done(totals, suite.report(outcome, None))
-    return _Done(totals, None)
+            printed = quiet.printed  # before it is shrunk, which takes many more runs
+            return _Done(totals, suite.report(outcome, passing), printed)
+        passing = outcome
+    return _Done(totals, None, quiet.printed if job.is_replay else "")
 
 
 def _add(one: Totals, other: Totals) -> Totals:
@@ -112,7 +139,8 @@ def simulate_command(  # noqa: PLR0913 - one parameter an option
     """Run the scenarios of PATH, functions decorated with @simulate, under many seeds.
 
     Ends with 0 if all passed, and with 1 at the first failure of a scenario,
-    which is shrunk and reported.
+    which is shrunk and reported. What a scenario prints is shown for the run
+    that failed, or that was asked for with --seed.
 
     \b
       tercet simulate scenarios.py --seeds 1000 --jobs 2
@@ -126,7 +154,10 @@ def simulate_command(  # noqa: PLR0913 - one parameter an option
     policies = (policy,) if policy else ()
     code = 0
     for name in names:
-        todo = [_Job(path, name, chosen[at : at + _CHUNK], policies, traces) for at in range(0, len(chosen), _CHUNK)]
+        todo = [
+            _Job(path, name, chosen[at : at + _CHUNK], policies, traces, is_replay=seed is not None)
+            for at in range(0, len(chosen), _CHUNK)
+        ]
         began = time.perf_counter()
         totals, failure = _run_jobs(todo, jobs, name, len(chosen))
         if failure is None and seed is None:
@@ -157,6 +188,9 @@ def _run_jobs(todo: Sequence[_Job], jobs: int, name: str, count: int) -> tuple[T
         for done in _results(todo, jobs):
             totals = _add(totals, done.totals)
             bar.update(task, completed=totals.runs)
+            if done.printed:
+                bar.stop()
+                click.echo(done.printed, nl=not done.printed.endswith("\n"))
             if done.failure is not None:
                 return totals, done.failure
     return totals, None

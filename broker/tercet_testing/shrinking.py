@@ -28,6 +28,11 @@ class Chosen:
     delays: tuple[int, ...]
     scheduling: tuple[int, ...]
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing at all is left to chance."""
+        return not (self.faults or self.delays or self.scheduling)
+
 
 @frozen
 class Shrunk:

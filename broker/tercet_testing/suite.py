@@ -17,6 +17,7 @@ DEFAULT_POLICIES = ("fair", "starve", "ranked")
 _CHOICE = re.compile(r" (chaos|scheduling choice|late): ")
 _NOT_OWN = ("site-packages", "tercet_testing", "tercet_broker", "clients/python", "/lib/python")
 _SHOWN = 20  # lines of a shrunk schedule
+_OTHERS = 6  # seeds that are tried before a failure is said to be none of chance
 REPEAT_EVERY = 25  # one seed in so many runs twice, and must leave the same trace
 
 
@@ -141,6 +142,8 @@ class Suite:
     def report(self, failed: Outcome, passing: Outcome | None) -> str:
         """Return all that helps with a failing run: it is shrunk for that."""
         small = shrink(self.scenario, failed, budget=self.shrink_budget)
+        if passing is None and small.chosen.is_empty:
+            passing = self._find_passing(failed.seed)
         path = self._write_trace(failed)
         lines = [
             f"{self.name} fails with seed {failed.seed} under policy {failed.policy!r}:",
@@ -149,7 +152,12 @@ class Suite:
             "",
             f"replay it:  {self.replay(failed.seed, failed.policy)}",
             f"its trace:  {path}",
-            *self._describe_shrunk(failed, small),
+            "",
+            *(
+                self._describe_certain(small, passing)
+                if small.chosen.is_empty
+                else self._describe_shrunk(failed, small)
+            ),
             *self._describe_difference(small, passing),
         ]
         return "\n".join(lines)
@@ -165,7 +173,6 @@ class Suite:
         chosen = small.chosen
         what = [line for line in small.outcome.lines if _CHOICE.search(line)]
         return [
-            "",
             f"shrunk in {small.runs} runs; of what was left to chance, this is enough to fail:",
             f"    {len(chosen.faults)} of {len(failed.faults)} faults",
             f"    {len(chosen.delays)} of {len(failed.delays)} delays of the network",
@@ -173,6 +180,21 @@ class Suite:
             *(f"        {line}" for line in what[:_SHOWN]),
             *([f"        … and {len(what) - _SHOWN} more"] if len(what) > _SHOWN else []),
         ]
+
+    def _describe_certain(self, small: Shrunk, passing: Outcome | None) -> list[str]:
+        lines = [f"shrunk in {small.runs} runs, until nothing was left to chance:"]
+        if passing is None:
+            return [*lines, "    it fails always, whatever chance does (no race)"]
+        return [
+            *lines,
+            "    it still fails when tasks run in turn, segments take the least time, and no fault happens;",
+            f"    seed {passing.seed} under policy {passing.policy!r} passes, by another order, or by what the scenario draws",
+        ]
+
+    def _find_passing(self, seed: int) -> Outcome | None:
+        """Return a run that passes, of the few seeds after this one."""
+        others = (run_seed(self.scenario, seed + n + 1, policy=self.policy_of(seed + n + 1)) for n in range(_OTHERS))
+        return next((outcome for outcome in others if outcome.error is None), None)
 
     def _describe_difference(self, small: Shrunk, passing: Outcome | None) -> list[str]:
         other = small.passing or passing

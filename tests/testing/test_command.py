@@ -38,6 +38,12 @@ async def test_fine(sim):
     await feed.publish("news/x", sim.seed)
     sim.sometimes("even", sim.seed % 2 == 0)
 
+@simulate(seeds=30)
+async def test_chatty(sim):
+    print(f"here is seed {sim.seed}")
+    await sim.sleep(1)
+    assert sim.seed != 7
+
 @simulate(seeds=2, sometimes=["the moon"])
 async def test_never(sim):
     await sim.sleep(1)
@@ -81,7 +87,7 @@ def test_failure_is_replayed_by_its_own_command(folder: Path) -> None:
     """In one go, all that pytest says: the passing one, the one never reached, the seed, and its replay."""
     first = run_pytest(folder)
     assert first.returncode == 1
-    assert "2 failed, 2 passed" in first.stdout
+    assert "3 failed, 2 passed" in first.stdout
     assert "none of 2 runs was ever the moon" in first.stdout
     found = re.search(r"replay it:  pytest (-k test_order --sim-seed=(\d+) --sim-policy=(\w+))", first.stdout)
     assert found is not None
@@ -121,6 +127,21 @@ def test_command_reports_a_failure(folder: Path, tmp_path: Path) -> None:
     )
     assert code == 1
     assert "the order was" in err
+
+
+def test_command_shows_what_the_failing_run_prints_and_no_other(folder: Path) -> None:
+    path = str(folder / "test_scenarios.py")
+    code, out, err = invoke(path, "--only", "test_chatty", "--seeds", "30", "--traces", str(folder / "traces"))
+    assert code == 1
+    assert re.findall(r"here is seed \d+", out + err) == ["here is seed 7"]
+    assert "(no race)" not in err
+
+
+def test_command_shows_what_the_seed_prints_that_was_asked_for(folder: Path) -> None:
+    """Once, although seed 0 runs twice."""
+    path = str(folder / "test_scenarios.py")
+    assert invoke(path, "--only", "test_chatty", "--seeds", "5")[1].count("here is") == 0
+    assert invoke(path, "--only", "test_chatty", "--seed", "0")[1].count("here is seed 0") == 1
 
 
 def test_command_tells_what_was_never_reached(folder: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from tercet_testing import NeverReachedError, NotDeterminedError, Simulation, SimulationError, Suite, run_seed
+from tercet_testing.running import Scenario
 from tercet_testing.suite import REPEAT_EVERY, Totals
 
 
@@ -76,6 +77,46 @@ def test_report_says_all_that_helps(tmp_path: Path) -> None:
     assert "it parts from a run that passes" in report
     assert isinstance(caught.value.__cause__, AssertionError)
     assert run_seed(_fails_sometimes, seed).error is not None
+
+
+def _report(scenario: Scenario, tmp_path: Path) -> str:
+    with pytest.raises(SimulationError) as caught:
+        Suite("scenario", scenario, policies=("fair",), traces=tmp_path).run(range(50))
+    return str(caught.value)
+
+
+def test_report_of_what_always_fails_says_that_it_is_no_race(tmp_path: Path) -> None:
+    async def scenario(sim: Simulation) -> None:
+        await _passes(sim)
+        raise AssertionError("for ever")
+
+    report = _report(scenario, tmp_path)
+    assert "it fails always, whatever chance does (no race)" in report
+    assert "0 of" not in report
+
+
+def test_report_of_what_chance_can_hide_does_not_say_so(tmp_path: Path) -> None:
+    """It fails in the default order, and seed 0 takes another: a race all the same."""
+
+    async def scenario(sim: Simulation) -> None:
+        order: list[int] = []
+
+        async def run(number: int) -> None:
+            await sim.sleep(1)
+            order.append(number)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(3):
+                nursery.start_soon(run, number)
+        assert order[0] == 2
+
+    for passing_first in (True, False):
+        seeds = sorted(range(20), key=lambda seed: (run_seed(scenario, seed).error is None) is not passing_first)
+        with pytest.raises(SimulationError) as caught:
+            Suite("scenario", scenario, policies=("fair",), traces=tmp_path).run(seeds)
+        report = str(caught.value)
+        assert "no race" not in report
+        assert re.search(r"seed \d+ under policy 'fair' passes, by another order", report)
 
 
 def test_state_that_no_run_reaches_fails() -> None:
