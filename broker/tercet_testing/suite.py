@@ -188,7 +188,7 @@ class Suite:
         return [
             *lines,
             "    it still fails when tasks run in turn, segments take the least time, and no fault happens;",
-            f"    seed {passing.seed} under policy {passing.policy!r} passes, by another order, or by what the scenario draws",
+            f"    seed {passing.seed} under policy {passing.policy!r} passes, by another order or by its own draws",
         ]
 
     def _find_passing(self, seed: int) -> Outcome | None:

@@ -63,15 +63,15 @@ class SimulatedBroker:
     wiretap: Wiretap = field(init=False, repr=False)
     is_up: bool = False
     delivered: int = 0  # by all its lives
+    lives: int = 0  # how often it was started
     _listener: SimulatedListener = field(init=False, repr=False)
     _scope: trio.CancelScope = field(init=False, repr=False)
     _ended: trio.Event = field(init=False, repr=False)
-    _lives: int = 0
     _delivered_before: int = 0  # by what its broker remembers of earlier lives
 
     async def start(self, *, memory: bool = False) -> None:
         """Start the daemon, with nothing in its memory, or with `memory` of all that the one before had published."""
-        self._lives += 1
+        self.lives += 1
         network = self.simulation.network
         self._listener = network.listen(self.host)
         self.wiretap = Wiretap()
@@ -79,7 +79,7 @@ class SimulatedBroker:
             Daemon,
             self.settings,
             clock=self.clock,
-            entropy=stream(self.simulation.seed, f"entropy/{self.host}/{self._lives}"),
+            entropy=stream(self.simulation.seed, f"entropy/{self.host}/{self.lives}"),
             listeners=[self._listener],
             tracer=self.wiretap,
         )
