@@ -10,7 +10,7 @@ from __future__ import annotations
 from .history import History
 from .memory import MemoryBroker, MemoryListener, memory_broker
 from .network import Link, Network
-from .running import BrokerFaultError, Outcome, run_seed
+from .running import BrokerFaultError, Outcome, Scenario, run_seed
 from .simulate import simulate
 from .suite import NotDeterminedError, SimulationError, Suite
 from .watch import DeadlockError, LivelockError, StuckError
@@ -40,6 +40,7 @@ __all__ = [
     "NoProgressError",
     "NotDeterminedError",
     "Outcome",
+    "Scenario",
     "SimulatedBroker",
     "SimulatedClient",
     "SimulatedSubscription",

@@ -68,6 +68,12 @@ class Outcome:
     delays: tuple[int, ...] = field(repr=False)
     faults: tuple[int, ...] = field(repr=False)
 
+    def check(self) -> None:
+        """Raise what failed, if anything did."""
+        __tracebackhide__ = True
+        if self.error is not None:
+            raise self.error
+
 
 LIMIT = 6 * 3600.0  # virtual seconds that a scenario may take unless it says otherwise
 

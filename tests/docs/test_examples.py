@@ -9,8 +9,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import hypothesis
 import pytest
 import trio
+from hypothesis import strategies as st
 
 import tercet
 from tercet_broker.runtime import Daemon, DaemonSettings, ListenerSettings, open_daemon
@@ -124,6 +126,26 @@ async def test_readme_client_prints_what_it_publishes(capsys: pytest.CaptureFixt
                     out += capsys.readouterr().out
                 nursery.cancel_scope.cancel()
     assert "prices/AAPL 1 {'bid': 187.2}" in out
+
+
+def test_hypothesis_shrinks_what_the_simulation_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the race of the how-to in it again, two bids are enough, the smallest there can be."""
+    module = load("test_auction_bids")
+    monkeypatch.setattr(module.House, "consider", load("racy_auction").House.consider)
+    tried: list[list[int]] = []
+    auction = module.auction
+
+    def remember(bids: list[int]) -> Any:
+        tried.append(bids)
+        return auction(bids)
+
+    monkeypatch.setattr(module, "auction", remember)
+    # The same strategies, without a database and with the same draws each time.
+    given = hypothesis.given(bids=st.lists(st.integers(1, 100), min_size=1, max_size=4), seed=st.integers(0, 9999))
+    settings = hypothesis.settings(database=None, deadline=None, derandomize=True)
+    with pytest.raises(AssertionError):
+        settings(given(module.test_the_highest_bid_wins.hypothesis.inner_test))()
+    assert sorted(tried[-1]) == [1, 2]
 
 
 def test_racy_auction_fails_as_the_how_to_shows(tmp_path: Path) -> None:
