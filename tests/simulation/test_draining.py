@@ -17,7 +17,7 @@ async def _publish_on(feed: SimulatedClient, acked: list[tercet.Published], coun
         acked.append(published)  # at once: others look at it
 
 
-@simulate(seeds=30, sometimes=["published in both epochs", "acknowledged while draining"])
+@simulate(seeds=45, sometimes=["published in both epochs", "acknowledged while draining"])
 async def test_drain_during_publish(sim: Simulation) -> None:
     """All that was acknowledged reaches those who were live, before their connection is closed."""
     broker = await sim.broker(small_broker())
@@ -45,7 +45,7 @@ async def test_drain_during_publish(sim: Simulation) -> None:
         check_whole(reader)
 
 
-@simulate(seeds=15, sometimes=["back at different times"])
+@simulate(seeds=24, sometimes=["back at different times"])
 async def test_everybody_comes_back_spread_out(sim: Simulation) -> None:
     """Each is told when to come back, and does."""
     broker = await sim.broker(small_broker())
@@ -68,7 +68,7 @@ async def test_everybody_comes_back_spread_out(sim: Simulation) -> None:
     await conclude(sim, feed, readers)
 
 
-@simulate(seeds=15, sometimes=["slow to the end"])
+@simulate(seeds=24, sometimes=["slow to the end"])
 async def test_queues_are_flushed_before_the_close(sim: Simulation) -> None:
     """A reader on a slow line still gets what was queued for it when the stop began."""
     broker = await sim.broker(small_broker())

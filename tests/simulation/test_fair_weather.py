@@ -12,7 +12,7 @@ from tercet_testing import SimulatedClient, Simulation, simulate
 _SOON = 0.5  # virtual seconds: many times the way there and back
 
 
-@simulate(seeds=24, sometimes=["two at once"])
+@simulate(seeds=36, sometimes=["two at once"])
 async def test_everything_is_prompt(sim: Simulation) -> None:
     """Clients heal what is stuck, by heartbeats and new connections; here they have no need to."""
     await sim.broker(small_broker())
@@ -40,7 +40,7 @@ async def test_everything_is_prompt(sim: Simulation) -> None:
         check_whole(reader)
 
 
-@simulate(seeds=15, sometimes=["more than the wire takes at once"])
+@simulate(seeds=24, sometimes=["more than the wire takes at once"])
 async def test_large_messages(sim: Simulation) -> None:
     """What is written in pieces arrives whole."""
     await sim.broker(small_broker())

@@ -10,7 +10,7 @@ from tercet_testing import HostClock, Simulation, simulate
 from tercet_testing.events import Acked
 
 
-@simulate(seeds=30, sometimes=["resumed"])
+@simulate(seeds=45, sometimes=["resumed"])
 async def test_rare_topic_in_a_busy_namespace(sim: Simulation) -> None:
     """Who hears nothing for long is told where the log is, and has no false gap after a cut."""
     await sim.broker(small_broker(messages=24))
@@ -37,7 +37,7 @@ async def test_rare_topic_in_a_busy_namespace(sim: Simulation) -> None:
     await conclude(sim, feed, [rare])
 
 
-@simulate(seeds=24, sometimes=["resumed", "a quiet while"])
+@simulate(seeds=36, sometimes=["resumed", "a quiet while"])
 async def test_positions_age_in_time_as_well(sim: Simulation) -> None:
     """The log holds seconds: positions are told before they have expired."""
     await sim.broker(small_broker(seconds=20))
@@ -57,7 +57,7 @@ async def test_positions_age_in_time_as_well(sim: Simulation) -> None:
     await conclude(sim, feed, [rare])
 
 
-@simulate(seeds=24, sometimes=["ahead", "behind"])
+@simulate(seeds=36, sometimes=["ahead", "behind"])
 async def test_skewed_clocks(sim: Simulation) -> None:
     """A wrong wall clock stamps messages wrong, and changes nothing else: not the order, not what expires."""
     skew = sim.random.uniform(-2e8, 2e8)

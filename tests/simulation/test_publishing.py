@@ -15,7 +15,7 @@ from tercet_testing import SimulatedClient, Simulation, simulate
 from tercet_testing.events import Event, Publishing
 
 
-@simulate(seeds=30, sometimes=["answered as a duplicate", "sent again", "outcome unknown", "just in time"])
+@simulate(seeds=45, sometimes=["answered as a duplicate", "sent again", "outcome unknown", "just in time"])
 async def test_connection_is_cut_between_publish_and_ack(sim: Simulation) -> None:
     """The key makes it once, and where it cannot, the publisher is told that the outcome is unknown."""
     broker = await sim.broker(small_broker(key_seconds=20))
@@ -53,7 +53,7 @@ async def test_connection_is_cut_between_publish_and_ack(sim: Simulation) -> Non
     check_whole(reader)
 
 
-@simulate(seeds=24, sometimes=["sent again"])
+@simulate(seeds=36, sometimes=["sent again"])
 async def test_several_tasks_of_one_client(sim: Simulation) -> None:
     """Each task's messages keep their order, over a cut as well."""
     await sim.broker(small_broker())
@@ -89,7 +89,7 @@ def is_publish(event: Event, topic: str) -> TypeGuard[Publishing]:
     return isinstance(event, Publishing) and event.topic == topic
 
 
-@simulate(seeds=24, sometimes=["from the log"])
+@simulate(seeds=36, sometimes=["from the log"])
 async def test_echo_false(sim: Simulation) -> None:
     """The connection that publishes does not get it, neither live nor from the log; the others do."""
     await sim.broker(small_broker())
@@ -116,7 +116,7 @@ async def test_echo_false(sim: Simulation) -> None:
     await conclude(sim, feed, [mine, theirs, late])
 
 
-@simulate(seeds=24, sometimes=["several pages", "went on meanwhile", "lost something"])
+@simulate(seeds=36, sometimes=["several pages", "went on meanwhile", "lost something"])
 async def test_history_paging_during_publishes(sim: Simulation) -> None:
     """Page after page, until nothing is left: each message once, and what is gone is told."""
     await sim.broker(small_broker(messages=sim.random.choice([12, 1000])))

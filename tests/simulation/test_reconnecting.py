@@ -13,7 +13,7 @@ import tercet
 from tercet_testing import Simulation, simulate
 
 
-@simulate(seeds=24, sometimes=["published during a storm"])
+@simulate(seeds=36, sometimes=["published during a storm"])
 async def test_reconnect_storm(sim: Simulation) -> None:
     """All connections are reset, again and again: nobody misses anything, for the log has it."""
     await sim.broker(small_broker())
@@ -32,7 +32,7 @@ async def test_reconnect_storm(sim: Simulation) -> None:
         check_whole(reader)
 
 
-@simulate(seeds=24, sometimes=["cut", "held up", "to the screen", "from the screen", "both ways"])
+@simulate(seeds=36, sometimes=["cut", "held up", "to the screen", "from the screen", "both ways"])
 async def test_resume_across_a_partition(sim: Simulation) -> None:
     """One way or both, short or long enough for the heartbeats: nothing is missed."""
     await sim.broker(small_broker())
@@ -58,7 +58,7 @@ async def test_resume_across_a_partition(sim: Simulation) -> None:
     check_whole(reader)
 
 
-@simulate(seeds=24, sometimes=["amid the replay", "started over"])
+@simulate(seeds=36, sometimes=["amid the replay", "started over"])
 async def test_cut_amid_a_replay(sim: Simulation) -> None:
     """However often it begins anew: what was published since the first time it took effect comes, or is a gap."""
     await sim.broker(small_broker())
@@ -85,7 +85,7 @@ async def test_cut_amid_a_replay(sim: Simulation) -> None:
     assert all(any((gap.after or 0) < seq <= (gap.through or 0) for gap in reader.gaps) for seq in missing)
 
 
-@simulate(seeds=30, sometimes=["left something in the buffer", "had not begun"])
+@simulate(seeds=45, sometimes=["left something in the buffer", "had not begun"])
 async def test_resume_from_a_stored_position(sim: Simulation) -> None:
     """An application that stores its position and ends loses and repeats nothing when it begins again there."""
     await sim.broker(small_broker())
@@ -111,7 +111,7 @@ async def test_resume_from_a_stored_position(sim: Simulation) -> None:
     assert seqs == list(range(1, seqs[-1] + 1))
 
 
-@simulate(seeds=24, sometimes=["expired", "recovered"])
+@simulate(seeds=36, sometimes=["expired", "recovered"])
 async def test_resume_from_a_log_that_went_on(sim: Simulation) -> None:
     """Who was away for longer than the log holds is told what is missing, exactly."""
     await sim.broker(small_broker(messages=16))
@@ -134,7 +134,7 @@ async def test_resume_from_a_log_that_went_on(sim: Simulation) -> None:
     check_whole(reader)
 
 
-@simulate(seeds=24, sometimes=["gone silently", "gone loudly", "replaced before it was missed"])
+@simulate(seeds=36, sometimes=["gone silently", "gone loudly", "replaced before it was missed"])
 async def test_half_open_connections_are_noticed(sim: Simulation) -> None:
     """The broker forgets who vanished, by heartbeats if nobody tells it."""
     broker = await sim.broker(small_broker(heartbeat=5))
@@ -157,7 +157,7 @@ async def test_half_open_connections_are_noticed(sim: Simulation) -> None:
         check_whole(reader, first=first)
 
 
-@simulate(seeds=24, sometimes=["silent", "loud"])
+@simulate(seeds=36, sometimes=["silent", "loud"])
 async def test_broker_crashes_and_comes_back(sim: Simulation) -> None:
     """A new epoch: everybody is told, and publishes go on."""
     broker = await sim.broker(small_broker(heartbeat=5))
@@ -181,7 +181,7 @@ async def test_broker_crashes_and_comes_back(sim: Simulation) -> None:
 
 
 @simulate(
-    seeds=15,
+    seeds=24,
     sometimes=["crash", "power failure", "drain", "published while it was down", "cut between publish and ack"],
 )
 async def test_broker_comes_back_with_its_memory(sim: Simulation) -> None:

@@ -14,7 +14,7 @@ def _overflowed(broker: SimulatedBroker) -> int:
     return sum(space.account.dropped[key] for space in broker.statistics().namespaces for key in space.account.dropped)
 
 
-@simulate(seeds=24, sometimes=["overflowed", "gap", "resumed without a gap"])
+@simulate(seeds=36, sometimes=["overflowed", "gap", "resumed without a gap"])
 async def test_frozen_subscriber(sim: Simulation) -> None:
     """It overflows, is cut off with 4000, and resumes; the other one hears everything at once."""
     broker = await sim.broker(small_broker(messages=sim.random.choice([40, 1000]), outbox=8))
@@ -38,7 +38,7 @@ async def test_frozen_subscriber(sim: Simulation) -> None:
     assert not healthy.gaps
 
 
-@simulate(seeds=24, sometimes=["overflowed", "kept up"])
+@simulate(seeds=36, sometimes=["overflowed", "kept up"])
 async def test_slow_line(sim: Simulation) -> None:
     """What the line does not take in time is fetched from the log, or missed with a gap."""
     broker = await sim.broker(small_broker(messages=64, outbox=16))
@@ -55,7 +55,7 @@ async def test_slow_line(sim: Simulation) -> None:
     check_whole(reader)
 
 
-@simulate(seeds=24, sometimes=["stepped back", "gap", "kept its subscription"])
+@simulate(seeds=36, sometimes=["stepped back", "gap", "kept its subscription"])
 async def test_slow_application(sim: Simulation) -> None:
     """Its client's buffer is full: for a while the broker waits, then the subscription steps back and resumes."""
     broker = await sim.broker(small_broker(messages=sim.random.choice([16, 1000])))
@@ -76,7 +76,7 @@ async def test_slow_application(sim: Simulation) -> None:
     assert not quick.gaps
 
 
-@simulate(seeds=15, sometimes=["stopped reading"])
+@simulate(seeds=24, sometimes=["stopped reading"])
 async def test_replies_that_nobody_takes(sim: Simulation) -> None:
     """A publisher that does not read its acknowledgements is not read from, and goes on when it does."""
     broker = await sim.broker(small_broker(replies=4))

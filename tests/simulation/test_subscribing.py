@@ -18,7 +18,7 @@ async def _publish(feed: SimulatedClient, topics: list[str], count: int, pause: 
             await trio.sleep(pause)
 
 
-@simulate(seeds=24, sometimes=["reconnected"])
+@simulate(seeds=36, sometimes=["reconnected"])
 async def test_overlapping_filters(sim: Simulation) -> None:
     """However many filters of a connection match, each subscription gets each message once."""
     await sim.broker(small_broker())
@@ -48,7 +48,7 @@ async def test_overlapping_filters(sim: Simulation) -> None:
         check_whole(reader)
 
 
-@simulate(seeds=30, sometimes=["replayed", "got live what it subscribed amid"])
+@simulate(seeds=45, sometimes=["replayed", "got live what it subscribed amid"])
 async def test_subscribes_racing_with_publishes(sim: Simulation) -> None:
     """From where a subscription took effect, nothing is missing and nothing comes twice."""
     await sim.broker(small_broker())
@@ -73,7 +73,7 @@ async def test_subscribes_racing_with_publishes(sim: Simulation) -> None:
         check_whole(reader, first=reader.seqs[0])
 
 
-@simulate(seeds=30, sometimes=["while messages were under way", "overrun"])
+@simulate(seeds=45, sometimes=["while messages were under way", "overrun"])
 async def test_replays_racing_with_a_log_that_is_trimmed(sim: Simulation) -> None:
     """`since` and `last` on a log of a few messages that turns over meanwhile: what is missing is told."""
     await sim.broker(small_broker(messages=12, outbox=8))
@@ -97,7 +97,7 @@ async def test_replays_racing_with_a_log_that_is_trimmed(sim: Simulation) -> Non
         check_whole(readers[1], first=readers[1].seqs[0])
 
 
-@simulate(seeds=30, sometimes=["left amid messages"])
+@simulate(seeds=45, sometimes=["left amid messages"])
 async def test_unsubscribes_racing_with_deliveries(sim: Simulation) -> None:
     """After it has left nothing comes for it, and the broker has forgotten it."""
     broker = await sim.broker(small_broker())
@@ -124,7 +124,7 @@ async def test_unsubscribes_racing_with_deliveries(sim: Simulation) -> None:
     assert not stays.gaps
 
 
-@simulate(seeds=30, sometimes=["a retained value", "nothing kept yet"])
+@simulate(seeds=45, sometimes=["a retained value", "nothing kept yet"])
 async def test_retained_values_racing_with_subscribes(sim: Simulation) -> None:
     """Whoever subscribes has the last value, and every later one; never an older one after a newer."""
     await sim.broker(small_broker(messages=None))
@@ -164,7 +164,7 @@ async def test_retained_values_racing_with_subscribes(sim: Simulation) -> None:
     await conclude(sim, feeds[0], readers + pages)
 
 
-@simulate(seeds=24, sometimes=["reconnected", "only once connected"])
+@simulate(seeds=36, sometimes=["reconnected", "only once connected"])
 async def test_filters_that_span_namespaces(sim: Simulation) -> None:
     """They cannot resume; so each new connection is a gap, and between gaps nothing is missing."""
     await sim.broker(small_broker())
