@@ -181,7 +181,7 @@ async def test_broker_crashes_and_comes_back(sim: Simulation) -> None:
 
 
 @simulate(
-    seeds=24,
+    seeds=48,
     sometimes=["crash", "power failure", "drain", "published while it was down", "cut between publish and ack"],
 )
 async def test_broker_comes_back_with_its_memory(sim: Simulation) -> None:

@@ -18,7 +18,7 @@ async def _publish(feed: SimulatedClient, topics: list[str], count: int, pause: 
             await trio.sleep(pause)
 
 
-@simulate(seeds=36, sometimes=["reconnected"])
+@simulate(seeds=72, sometimes=["reconnected"])
 async def test_overlapping_filters(sim: Simulation) -> None:
     """However many filters of a connection match, each subscription gets each message once."""
     await sim.broker(small_broker())
