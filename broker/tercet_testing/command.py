@@ -78,7 +78,9 @@ def _load(path: Path) -> ModuleType:
 
 def _scenarios(module: ModuleType) -> dict[str, Any]:
     """Return {name: decorated test} of what `@simulate` decorates in a module."""
-    return {name: thing for name, thing in vars(module).items() if hasattr(thing, "simulation")}
+    return {
+        name: thing for name, thing in vars(module).items() if isinstance(getattr(thing, "simulation", None), tuple)
+    }
 
 
 def _suite(job: _Job) -> tuple[Suite, _Quiet]:

@@ -15,7 +15,7 @@ from tercet_testing.command import simulate_command
 
 SCENARIOS = '''
 import trio
-from tercet_testing import simulate
+from tercet_testing import SimulatedBroker, SimulatedClient, simulate  # these have a `simulation`, too
 
 @simulate(seeds=30)
 async def test_order(sim):
@@ -113,6 +113,13 @@ def test_command_runs_and_sums_up(folder: Path) -> None:
     assert code == 0
     assert re.match(r"passed  test_fine: 4 runs in .* virtual seconds, .* deliveries and .* steps a second", out)
     assert "even in 2" in out
+
+
+def test_command_runs_only_what_is_decorated(folder: Path) -> None:
+    """Not the classes that a scenario imports for its annotations."""
+    code, out, _ = invoke(str(folder / "test_scenarios.py"), "--seed", "1", "--traces", str(folder / "traces"))
+    assert code in {0, 1}
+    assert re.findall(r"test_\w+(?=: 1 runs)", out) == ["test_order", "test_fine", "test_chatty", "test_never"]
 
 
 def test_command_reports_a_failure(folder: Path, tmp_path: Path) -> None:
