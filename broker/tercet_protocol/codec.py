@@ -96,7 +96,7 @@ def decode_request(payload: bytes | str) -> AnyRequest:
             request = _request_decoder.decode(without_nulls)
         except _BAD_INPUT as error_without:
             _explain(payload, error_without)
-    if isinstance(request, Publish) and _is_too_deep(bytes(request.data)):
+    if len(payload) > MAX_DEPTH and isinstance(request, Publish) and _is_too_deep(bytes(request.data)):
         raise DecodeError(f"publish: 'data' is nested deeper than {MAX_DEPTH} levels", request.id)
     return request
 

@@ -9,6 +9,8 @@ from .codes import CloseCode
 
 MAX_CONTROL_PAYLOAD = 125  # bytes; RFC 6455, 5.5
 _FIN = 0x80
+_TEXT = _FIN | 0x1
+_HEAD_16 = struct.Struct("!BBH")
 _MAX_SHORT = 125
 _MAX_MEDIUM = 0xFFFF
 
@@ -36,6 +38,9 @@ def encode_frame(opcode: Opcode, payload: bytes) -> bytes:
 
 def encode_text_frame(payload: bytes) -> bytes:
     """Return `payload`, which is UTF-8, as one text frame."""
+    size = len(payload)
+    if _MAX_SHORT < size <= _MAX_MEDIUM:  # the frame that is made by the million
+        return _HEAD_16.pack(_TEXT, 126, size) + payload
     return encode_frame(Opcode.TEXT, payload)
 
 

@@ -91,6 +91,7 @@ class Peer:
 
     def flush(self, count: int = EVERYTHING) -> int:
         """Let the socket take up to `count` bytes; return how many it took."""
+        self.world.broker.fan_out.settle()
         data = self.session.outbox.peek(count)[:count]
         self.session.outbox.sent(len(data))
         arrived, self.partial = split_frames(self.partial + data)
@@ -101,7 +102,7 @@ class Peer:
         """Drain the connection and return the events that arrived since the last time."""
         for _ in range(100_000):
             moved = self.flush()
-            if self.session.is_behind:
+            if self.session.outbox.is_behind:
                 self.session.advance()
             elif not moved:
                 break
@@ -169,13 +170,15 @@ class World:
     def wait(self, seconds: float) -> None:
         """Let time pass; the sweeper comes at its end."""
         self.now += seconds
-        self.broker.sweep(self.now)
+        for _ in self.broker.sweep(self.now):
+            self.check()
         self.check()
 
     def check(self) -> None:
         """Everything adds up: each account, and the namespaces' against what the outboxes hold."""
-        statistics = self.broker.statistics()
-        assert all(account.balanced for account in statistics.accounts)
+        accounts = [(name, account.statistics()) for name, account in self.broker.accounts()]
+        assert all(account.balanced for _, account in accounts)
+        namespaces = accounts[len(self.broker.sessions) :]
         by_namespace: Counter[str] = Counter()
         for peer in self.peers:
             outbox = peer.session.outbox
@@ -188,12 +191,15 @@ class World:
             assert outbox.notices == len(queued) - len(deliveries)
             assert outbox.size == len(outbox.peek(EVERYTHING))
             by_namespace.update(event["topic"].split("/")[0] for event in deliveries)
-        assert {item.name: item.account.queued for item in statistics.namespaces if item.account.queued} == by_namespace
+        assert {name: account.queued for name, account in namespaces if account.queued} == by_namespace
 
 
 @pytest.fixture
 def make_world() -> Callable[..., World]:
-    """Make a world: `unnamed` settles all namespaces, or name some; `limits` by keyword."""
+    """Make a world: `unnamed` settles all namespaces, or name some; `limits` by keyword.
+
+    With `settles_later`, messages are offered when a socket next takes something, or earlier where they must be.
+    """
 
     def make(
         unnamed: NamespaceSettings | None = None,
@@ -201,6 +207,7 @@ def make_world() -> Callable[..., World]:
         namespaces: dict[str, NamespaceSettings] | None = None,
         only_named: bool = False,
         unnamed_limit: int = 1000,
+        settles_later: bool = False,
         **limits: Any,
     ) -> World:
         settings = BrokerSettings(
@@ -209,7 +216,10 @@ def make_world() -> Callable[..., World]:
             unnamed_limit=unnamed_limit,
             limits=LimitSettings(**limits),
         )
-        return World(Broker(settings, random.Random(1)))
+        broker = Broker(settings, random.Random(1))
+        if settles_later:
+            broker.fan_out.settle_soon = lambda: None  # `Peer.flush` does it, as the flusher would
+        return World(broker)
 
     return make
 

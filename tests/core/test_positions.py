@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,13 @@ import pytest
 from tercet_broker.core import HistorySettings, NamespaceSettings
 
 if TYPE_CHECKING:
-    from tests.core.conftest import World
+    from tests.core.conftest import Peer, World
+
+
+def publish_and_look(publisher: Peer, data: Any = 0) -> None:
+    """Publish to a busy topic, and let the sweeper come."""
+    publisher.publish("t/busy", data)
+    publisher.world.wait(0.0)
 
 
 def positions(events: list[dict[str, Any]]) -> list[int]:
@@ -23,10 +30,10 @@ def test_position_is_told_when_half_the_log_has_turned_over(make_world: Callable
     publisher, early, late = world.join(), world.join(), world.join()
     early.ask("subscribe", id=1, filter="t/rare")
     for _ in range(3):
-        publisher.publish("t/busy")
+        publish_and_look(publisher)
     late.ask("subscribe", id=1, filter="t/rare")
     for _ in range(12):
-        publisher.publish("t/busy")
+        publish_and_look(publisher)
     assert early.take() == [
         {"op": "position", "namespace": "t", "epoch": world.broker.epoch, "seq": seq} for seq in (5, 10, 15)
     ]
@@ -38,7 +45,7 @@ def test_position_is_told_by_bytes(make_world: Callable[..., World]) -> None:
     publisher, peer = world.join(), world.join()
     peer.ask("subscribe", id=1, filter="t/rare")
     for _ in range(6):
-        publisher.publish("t/busy", "x" * 300)
+        publish_and_look(publisher, "x" * 300)
     assert positions(peer.take()) == [3, 6]
 
 
@@ -66,6 +73,7 @@ def test_position_comes_behind_what_it_speaks_of(
     peer.ask("subscribe", id=1, filter="t")
     for _ in range(300):
         publisher.publish("t")
+        world.wait(0.0)
     told = 0
     for event in peer.take():
         if event["op"] == "message":
@@ -84,11 +92,11 @@ def test_position_is_not_told_to_those_who_left(make_world: Callable[..., World]
     gone.ask("subscribe", id=2, filter="t/rare")
     gone.ask("unsubscribe", sub=1)
     spanning.ask("subscribe", id=1, filter="+/rare")
-    publisher.publish("t/busy")
+    publish_and_look(publisher)
     assert positions(gone.take()) == [1]
     gone.ask("unsubscribe", sub=2)
     for _ in range(9):
-        publisher.publish("t/busy")
+        publish_and_look(publisher)
     assert gone.take() == spanning.take() == []
 
 
@@ -98,7 +106,23 @@ def test_position_is_not_put_off_by_a_further_subscription(make_world: Callable[
     publisher, peer = world.join(), world.join()
     peer.ask("subscribe", id=1, filter="t/rare")
     for _ in range(4):
-        publisher.publish("t/busy")
+        publish_and_look(publisher)
     peer.ask("subscribe", id=2, filter="t/rarer")
-    publisher.publish("t/busy")
+    publish_and_look(publisher)
     assert positions(peer.take()) == [5]
+
+
+def test_positions_are_told_in_short_steps(make_world: Callable[..., World]) -> None:
+    """However many connections there are to be told, others have their turn in between."""
+    world = make_world(NamespaceSettings(history=HistorySettings(messages=2)))
+    publisher, peers = world.join(), [world.join() for _ in range(600)]
+    for peer in peers:
+        peer.send("subscribe", id=1, filter="t/rare")
+    publisher.publish("t/busy")
+
+    def count() -> int:
+        return sum(peer.session.outbox.notices for peer in peers) - len(peers)
+
+    told = [0, *(count() for _ in world.broker.sweep(world.now)), count()]
+    assert told[-1] == 600
+    assert max(b - a for a, b in itertools.pairwise(told)) <= 256

@@ -215,7 +215,7 @@ def test_replay_looks_at_a_bounded_number_of_records_in_a_step(world: World) -> 
     publisher.publish("t/rare")
     peer.send("subscribe", id=1, filter="t/rare", since={"epoch": world.broker.epoch, "seq": 0})
     steps = 1
-    while peer.session.is_behind:
+    while peer.session.outbox.is_behind:
         peer.flush()
         peer.session.advance()
         steps += 1
@@ -247,7 +247,7 @@ def test_value_that_is_replaced_while_it_waits_is_not_sent(make_world: Callable[
     publisher, peer = world.join(), world.join()
     fill(publisher, 4)
     peer.send("subscribe", id=1, filter="t/#")
-    assert peer.session.is_behind
+    assert peer.session.outbox.is_behind
     publisher.publish("t/2", "new", retain=True)
     publisher.publish("t/3", None, retain=True)
     messages = [event for event in peer.take() if event["op"] == "message"]

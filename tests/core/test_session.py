@@ -394,12 +394,12 @@ def test_nothing_comes_after_unsubscribed(make_world: Callable[..., World]) -> N
     for number in range(20):
         peer.publish("t", number)
     peer.send("subscribe", id=1, filter="t", last=20)
-    assert peer.session.is_behind
+    assert peer.session.outbox.is_behind
     peer.send("unsubscribe", id=2, sub=1)
     peer.publish("t")
     events = peer.take()
     assert subs_of(events)[1:] == [("message", 1, 1), ("message", 1, 2), ("unsubscribed", None, None)]
-    assert not peer.session.is_behind
+    assert not peer.session.outbox.is_behind
 
 
 # Slow consumers
@@ -460,7 +460,7 @@ def test_closing_connection_is_not_taken_for_a_slow_one(make_world: Callable[...
         publisher.publish("t")
     peer.ask("subscribe", id=1, filter="t")
     peer.send("subscribe", id=2, filter="t/#", **({"last": 3} if is_behind else {}))
-    assert peer.session.is_behind == is_behind
+    assert peer.session.outbox.is_behind == is_behind
     peer.session.outbox.seal()
     publisher.publish("t")
     queued = len(peer.session.outbox)

@@ -20,7 +20,7 @@ class Recorder:
     log: list[int]
     then: Callable[[], None] = field(default=lambda: None)
 
-    def flush(self) -> None:
+    def flush(self, now: float) -> None:  # noqa: ARG002
         self.log.append(self.name)
         self.then()
 

@@ -48,7 +48,7 @@ from tercet_broker.core.session import Session
 from tercet_broker.core.topic import Topic
 from tercet_broker.runtime.connection import Connection, OpenEndpoint
 from tercet_broker.runtime.flusher import Flusher
-from tercet_broker.runtime.link import Link
+from tercet_broker.runtime.link import Link, _Sending
 from tercet_protocol import Filter, GapReason, Position, Publish, Published, Subscribed, split_topic
 
 
@@ -193,13 +193,13 @@ def _publish_while_draining(self: Session, request: Publish, moment: Moment) -> 
 _fan_out = Namespace._fan_out
 
 
-def _fan_out_later(self: Namespace, topic: Topic, record: Record) -> None:
-    _later(lambda: _fan_out(self, topic, record))
+def _fan_out_later(self: Namespace, topic: Topic, record: Record, origin: Outbox) -> None:
+    _later(lambda: _fan_out(self, topic, record, origin))
 
 
-def _tell_position_and_fan_out(self: Namespace, topic: Topic, record: Record) -> None:
+def _tell_position_and_fan_out(self: Namespace, topic: Topic, record: Record, origin: Outbox) -> None:
     self.watch.look(record.at)
-    _fan_out(self, topic, record)
+    _fan_out(self, topic, record, origin)
 
 
 _remember = KeyMemory.remember
@@ -225,9 +225,9 @@ _drain = Link._drain
 
 async def _drain_and_dawdle(self: Link) -> None:
     await _drain(self)
-    self._is_draining = True
+    self._sending = _Sending.DRAINING
     await trio.lowlevel.checkpoint()  # what is queued in here finds a drainer that has looked already
-    self._is_draining = False
+    self._sending = _Sending.DIRECT
 
 
 async def _flush_and_forget_latecomers(self: Flusher) -> None:
@@ -235,7 +235,7 @@ async def _flush_and_forget_latecomers(self: Flusher) -> None:
         if not self._ready:
             await self._lot.park()
         for link in list(self._ready):
-            link.flush()
+            link.flush(trio.current_time())
         await trio.lowlevel.checkpoint()
         self._ready = []
 
@@ -243,8 +243,8 @@ async def _flush_and_forget_latecomers(self: Flusher) -> None:
 _note_sent = Link._note_sent
 
 
-def _note_all_sent(self: Link, data: bytes, taken: int) -> None:
-    _note_sent(self, data, len(data) if taken else 0)
+def _note_all_sent(self: Link, data: bytes, taken: int, now: float) -> None:
+    _note_sent(self, data, len(data) if taken else 0, now)
 
 
 def _overflow_and_go_on(self: Session) -> None:
@@ -259,7 +259,7 @@ _serve = Connection.serve
 @functools.wraps(_serve)
 async def _serve_and_wait(self: Connection) -> None:
     await _serve(self)
-    if self._link is not None and self._link._is_broken:
+    if self._link is not None and self._link._sending is _Sending.BROKEN:
         await trio.sleep_forever()  # for a goodbye from someone who has gone
 
 

@@ -50,12 +50,12 @@ class Account:
     closed: int = 0
     queued: int = 0
 
-    def drop(self, reason: DropReason) -> None:
-        """Count one delivery that had been offered, and was not queued, as dropped."""
+    def drop(self, reason: DropReason, count: int = 1) -> None:
+        """Count deliveries that had been offered, and are not queued, as dropped."""
         if reason is DropReason.OVERFLOW:
-            self.overflowed += 1
+            self.overflowed += count
         else:
-            self.closed += 1
+            self.closed += count
 
     def statistics(self) -> AccountStatistics:
         """Return the counts as they are now."""

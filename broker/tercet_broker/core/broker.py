@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator
 
 from attrs import define, field, frozen
 
-from tercet_protocol import ErrorCode, Filter, Limits, is_reserved
+from tercet_protocol import ErrorCode, Filter, Limits, is_reserved, split_topic
 from tercet_protocol.topics import MAX_BYTES, MAX_LEVELS
 
 from .accounting import Account, AccountStatistics
 from .errors import RefusedError
+from .fanout import FanOut
 from .keys import KeyMemory
 from .matching import FilterIndex
 from .moment import Entropy
@@ -25,6 +26,9 @@ from .session import Carrier, Session, SessionStatistics
 from .settings import BrokerSettings, NamespaceSettings
 
 _EPOCH_BITS = 48  # a reader can tell two epochs apart at a glance, and two broker lives will not share one
+
+_MAX_PLACES = 16_384  # topics whose check is remembered
+_SWEPT_AT_ONCE = 64  # namespaces in one step
 
 
 @frozen
@@ -51,6 +55,7 @@ class Broker:
         server: how it introduces itself in `connected`.
         heartbeat: what `connected` promises of pings, in seconds; keeping it is the runtime's.
         epoch: the epoch of all its sequences, which live as long as it does.
+        fan_out: what was published and is not in the queues yet.
         spanning: the index of filters that span namespaces.
         is_draining: whether publishes are refused because it is about to stop.
     """
@@ -60,10 +65,12 @@ class Broker:
     server: str = "tercet"
     heartbeat: float = 25.0
     epoch: str = field(init=False)
+    fan_out: FanOut = field(factory=FanOut, init=False, repr=False)
     spanning: FilterIndex = field(factory=FilterIndex, init=False, repr=False)
     is_draining: bool = field(default=False, init=False)
     told_limits: Limits = field(init=False, repr=False)
     _namespaces: dict[str, Namespace] = field(factory=dict, init=False, repr=False)
+    _places: dict[str, Namespace] = field(factory=dict, init=False, repr=False)  # {topic: where it lies}, a cache
     _unnamed: int = field(default=0, init=False)
     _sessions: dict[int, Session] = field(factory=dict, init=False, repr=False)  # {connection: session}
     _opened: int = field(default=0, init=False)
@@ -129,13 +136,32 @@ class Broker:
         self._unnamed += 1
         return self._make_namespace(name, settings)
 
+    def namespace_of_topic(self, topic: str) -> Namespace:
+        """Return the namespace in which a topic lies, after checking that it may be published to.
+
+        Raises:
+            TopicError: it is not a topic.
+            RefusedError: it is the broker's own (`forbidden`), or as `namespace` does.
+        """
+        namespace = self._places.get(topic)
+        if namespace is not None:
+            return namespace
+        first = split_topic(topic)[0]
+        if is_reserved(first):
+            raise RefusedError(ErrorCode.FORBIDDEN, f"topics below {first!r} are the broker's own")
+        namespace = self.namespace(first)
+        if len(self._places) >= _MAX_PLACES:
+            self._places.clear()
+        self._places[topic] = namespace
+        return namespace
+
     def namespace_of(self, filter_: Filter) -> Namespace | None:
         """Return the namespace in which a filter lies, None if it spans them; raises as `namespace` does."""
         return None if filter_.namespace is None else self.namespace(filter_.namespace)
 
     def _make_namespace(self, name: str, settings: NamespaceSettings) -> Namespace:
         keys = KeyMemory(self.settings.limits.key_seconds, settings.keys)
-        namespace = Namespace(name, self.epoch, settings, self.spanning, keys)
+        namespace = Namespace(name, self.epoch, settings, self.spanning, self.fan_out, keys)
         self._namespaces[name] = namespace
         return namespace
 
@@ -144,15 +170,23 @@ class Broker:
 
         Nothing is lost by it: should one come back, it is at seq 0 of the same epoch again.
         """
+        self._places.clear()
         for name, namespace in list(self._namespaces.items()):
             if name not in self.settings.namespaces and namespace.is_forgettable():
                 del self._namespaces[name]
                 self._unnamed -= 1
 
-    def sweep(self, now: float) -> None:
-        """Let go of what has become too old by `now`. To be called every second or so."""
-        for namespace in self._namespaces.values():
-            namespace.sweep(now)
+    def sweep(self, now: float) -> Iterator[None]:
+        """Let go of what has become too old by `now`, and tell positions. To be iterated over every second or so.
+
+        What it does between two items is one step, short enough for others to wait for.
+        """
+        self.fan_out.settle()
+        for number, namespace in enumerate(tuple(self._namespaces.values()), 1):
+            while namespace.sweep(now):
+                yield
+            if not number % _SWEPT_AT_ONCE:
+                yield
 
     def drain(self, retry_after: Callable[[], float]) -> None:
         """Refuse publishes from now on, and announce the end to every session.
@@ -161,6 +195,7 @@ class Broker:
         before it comes back.
         """
         self.is_draining = True
+        self.fan_out.settle()
         for session in self.sessions:
             session.announce_drain(retry_after())
 
@@ -176,10 +211,14 @@ class Broker:
         """
         if self._sessions:
             raise ValueError(f"{len(self._sessions)} sessions of this broker have not ended")
+        self.fan_out.settle()
         self.is_draining = False
 
     def accounts(self) -> Iterator[tuple[str, Account]]:
-        """Yield the running books of every session and namespace, each with its name."""
+        """Yield the running books of every session and namespace, each with its name.
+
+        What is published and not settled yet (`FanOut`) is in none of them.
+        """
         for session in self._sessions.values():
             yield session.label, session.outbox.account
         for namespace in self._namespaces.values():
@@ -187,6 +226,7 @@ class Broker:
 
     def statistics(self) -> BrokerStatistics:
         """Return the counts as they are now."""
+        self.fan_out.settle()
         return BrokerStatistics(
             sessions=tuple(session.statistics() for session in self._sessions.values()),
             namespaces=tuple(namespace.statistics() for namespace in self._namespaces.values()),

@@ -103,22 +103,21 @@ class Log:
                 yield record
 
     def append(self, record: Record) -> None:
-        """Add the next record (its seq is head + 1) and trim what no longer fits."""
-        size = len(record.frame)
+        """Add the next record (its seq is head + 1) and trim what no longer fits, or is too old."""
+        size, topic, bounds = len(record.frame), record.topic, self.settings
         self.head = record.seq
         self.size += size
         self.appended += size
         self._run.append(record)
-        topic = record.topic
         topic.records.append(record)
-        if topic in self._quiet or topic in self._busy:
-            self._quiet.pop(topic, None)
-            self._busy[topic] = None
-            self._busy.move_to_end(topic)
-            self._thin(topic)
-        bounds = self.settings
-        while len(self) > bounds.messages or (self.size > bounds.bytes and len(self) > 1):
+        if bounds.per_topic and (topic in self._quiet or topic in self._busy):
+            self._note_busy(topic)
+        while self.size > bounds.bytes or len(self._run) - self._start > bounds.messages:
+            if len(self._run) - self._start == 1:
+                break  # the newest stays, however large
             self._trim()
+        if bounds.seconds is not None:
+            self.expire(record.at)
 
     def expire(self, now: float) -> None:
         """Trim the records that have become too old by `now`."""
@@ -152,10 +151,18 @@ class Log:
                 self._forget_quietest()
         else:
             topic.records.popleft()
-            topic.release()
+            if not topic.records:
+                topic.release()
         if self._start >= _COMPACT and self._start * 2 >= len(self._run):
             del self._run[: self._start]
             self._start = 0
+
+    def _note_busy(self, topic: Topic) -> None:
+        """Note that a topic with records beyond the run was published to."""
+        self._quiet.pop(topic, None)
+        self._busy[topic] = None
+        self._busy.move_to_end(topic)
+        self._thin(topic)
 
     def _thin(self, topic: Topic) -> None:
         """Drop the records of a busy topic that are neither in the run nor among its newest few."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from attrs import frozen
+from attrs import define
 
 
-@frozen
+@define(eq=False)
 class Moment:
-    """One instant, on both clocks.
+    """One instant, on both clocks. Never changed, and not frozen only because that takes twice the time to make.
 
     Attributes:
         now: monotonic seconds; deadlines and expiry count in these.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable
 from itertools import islice
+from typing import TYPE_CHECKING, Protocol
 
 from attrs import define, field, frozen
 
@@ -12,6 +13,7 @@ from tercet_protocol import (
     ErrorCode,
     Filter,
     Position,
+    Publish,
     encode_delivery,
     encode_text,
     encode_text_frame,
@@ -20,6 +22,7 @@ from tercet_protocol import (
 
 from .accounting import Account, AccountStatistics
 from .errors import RefusedError
+from .fanout import FanOut
 from .keys import KeyMemory
 from .log import Log, Record
 from .matching import FilterIndex
@@ -29,25 +32,20 @@ from .retained import RetainedValues
 from .settings import HANDOVER_BYTES, HANDOVER_MESSAGES, HistorySettings, NamespaceSettings
 from .topic import Topic
 
+if TYPE_CHECKING:
+    from .outbox import Outbox
+
 _HANDOVER = HistorySettings(messages=HANDOVER_MESSAGES, bytes=HANDOVER_BYTES)
 FULL_RETRY = 60.0  # seconds to wait where something is full that only its users can empty
 _FORGET = b"null"  # the data that forgets a retained value
 
 
-@frozen
-class Draft:
-    """A publish that has been checked but has no seq yet.
+class Publisher(Protocol):
+    """Who publishes: a session."""
 
-    Attributes:
-        muted: the connection that shall not get it, or 0.
-    """
-
-    topic: str
-    data: bytes
-    retain: bool
+    connection: int
     user: str | None
-    key: str | None
-    muted: int
+    outbox: Outbox
 
 
 @frozen
@@ -72,13 +70,14 @@ class Namespace:
 
     Attributes:
         spanning: the index of the filters that span namespaces, shared by all of them.
-        subscribers: {outbox: how many subscriptions it has here}, replaying ones included.
+        fan_out: where messages go from here, shared as well.
     """
 
     name: str
     epoch: str
     settings: NamespaceSettings
     spanning: FilterIndex = field(repr=False)
+    fan_out: FanOut = field(repr=False)
     keys: KeyMemory = field(repr=False)
     log: Log = field(init=False, repr=False)
     watch: PositionWatch = field(init=False, repr=False)
@@ -86,6 +85,7 @@ class Namespace:
     retained: RetainedValues = field(factory=RetainedValues, repr=False)
     account: Account = field(factory=Account, repr=False)
     _topics: dict[str, Topic] = field(factory=dict, repr=False)
+    _matched: dict[Outbox, None] = field(factory=dict, repr=False)  # who got the last topic that was looked up
 
     def __attrs_post_init__(self) -> None:
         """Make the parts that depend on the settings."""
@@ -104,35 +104,36 @@ class Namespace:
 
     # Publishing
 
-    def publish(self, draft: Draft, moment: Moment) -> tuple[int, bool]:
+    def publish(self, publish: Publish, publisher: Publisher, moment: Moment) -> tuple[int, bool]:
         """Publish, unless it is a repetition; return the seq and whether it was one.
 
         This is the place of the sequencer: in memory the next seq is at hand,
         so that a publish is one step from the request to every queue. A
-        durable or clustered namespace will hand the draft on here and call
+        durable or clustered namespace will hand the publish on here and call
         `commit` when it gets an answer.
 
         Raises:
             RefusedError: the key was used for something else, or a bound of the namespace is reached.
         """
-        if draft.key is not None:
-            seq = self.keys.recall(draft.user, draft.key, draft.topic, draft.data, moment.now)
+        key = publish.key
+        if key is not None:
+            seq = self.keys.recall(publisher.user, key, publish.topic, bytes(publish.data), moment.now)
             if seq is not None:
                 return seq, True
-        if draft.retain:
-            self._check_retain(draft)
-        record = self.commit(draft, moment)
-        if draft.key is not None:
-            self.keys.remember(draft.user, draft.key, draft.topic, draft.data, seq=record.seq, now=moment.now)
+        if publish.retain:
+            self._check_retain(publish)
+        record = self.commit(publish, publisher, moment)
+        if key is not None:
+            self.keys.remember(publisher.user, key, publish.topic, bytes(publish.data), seq=record.seq, now=moment.now)
         return record.seq, False
 
-    def _check_retain(self, draft: Draft) -> None:
+    def _check_retain(self, publish: Publish) -> None:
         if not self.settings.retained:
             raise RefusedError(ErrorCode.UNSUPPORTED, f"namespace {self.name!r} keeps no retained values")
-        topic = self._topics.get(draft.topic)
+        topic = self._topics.get(publish.topic)
         if (
             (topic is None or topic.retained is None)
-            and draft.data != _FORGET
+            and bytes(publish.data) != _FORGET
             and len(self.retained) >= self.settings.topics
         ):
             raise RefusedError(
@@ -141,46 +142,53 @@ class Namespace:
                 retry_after=FULL_RETRY,
             )
 
-    def commit(self, draft: Draft, moment: Moment) -> Record:
-        """Give a draft the next seq, append it to the log, and offer it to every live subscriber."""
+    def commit(self, publish: Publish, publisher: Publisher, moment: Moment) -> Record:
+        """Give a message the next seq, append it to the log, and send it on its way to every live subscriber."""
         log = self.log
-        topic = self._topics.get(draft.topic)
+        topic = self._topics.get(publish.topic)
         if topic is None:
-            topic = self._make_topic(draft.topic)
+            topic = self._make_topic(publish.topic)
+        data = publish.data
         seq = log.head + 1
-        payload = encode_delivery(topic.json, seq, moment.time, draft.data)
         record = Record(
-            topic=topic,
-            seq=seq,
-            time=moment.time,
-            at=moment.now,
-            frame=encode_text_frame(payload),
-            data_size=len(draft.data),
-            muted=draft.muted,
-            account=self.account,
+            topic,
+            seq,
+            moment.time,
+            moment.now,
+            encode_text_frame(encode_delivery(topic.json, seq, moment.time, data)),
+            len(data),
+            0 if publish.echo else publisher.connection,
+            self.account,
         )
         log.append(record)
-        if draft.retain:
-            if draft.data != _FORGET:
-                self.retained.keep(record)
-            elif topic.retained is not None:
-                self.retained.forget(topic.retained)
-        self._fan_out(topic, record)
-        log.expire(moment.now)
-        self.watch.look(moment.now)
+        if publish.retain:
+            self._retain(topic, record)
+        self._fan_out(topic, record, publisher.outbox)
         return record
 
-    def _fan_out(self, topic: Topic, record: Record) -> None:
+    def _retain(self, topic: Topic, record: Record) -> None:
+        if record.data != _FORGET:
+            self.retained.keep(record)
+        elif topic.retained is not None:
+            self.retained.forget(topic.retained)
+
+    def _fan_out(self, topic: Topic, record: Record, origin: Outbox) -> None:
         version = self.index.version + self.spanning.version
         if topic.version != version:
-            matched = self.index.match(topic.levels)
-            matched.update(self.spanning.match(topic.levels))
-            topic.targets = list(matched)
+            topic.targets = self._match(topic)
             topic.version = version
-        muted = record.muted
-        for outbox in topic.targets:
-            if outbox.connection != muted and not outbox.offer(record):
-                outbox.overflow()
+        targets = topic.targets
+        if record.muted and origin in targets:
+            targets = {outbox: None for outbox in targets if outbox is not origin}
+        self.fan_out.add(record, targets)
+
+    def _match(self, topic: Topic) -> dict[Outbox, None]:
+        """Return who gets a topic's messages: the same object as for the last topic, where they are the same."""
+        matched = self.index.match(topic.levels)
+        matched.update(self.spanning.match(topic.levels))
+        if matched != self._matched:
+            self._matched = matched
+        return self._matched
 
     def _make_topic(self, name: str) -> Topic:
         topic = self._topics[name] = Topic(name, split_topic(name), encode_text(name), self._forget_topic)
@@ -231,11 +239,11 @@ class Namespace:
 
     # Housekeeping
 
-    def sweep(self, now: float) -> None:
-        """Let go of what is too old by `now`, and tell positions that are due."""
+    def sweep(self, now: float) -> bool:
+        """Let go of what is too old by `now`, and tell positions that are due; return whether there are more."""
         self.log.expire(now)
         self.keys.expire(now)
-        self.watch.look(now)
+        return self.watch.look(now)
 
     def is_forgettable(self) -> bool:
         """Tell whether nothing at all would be lost if the namespace ceased to exist."""

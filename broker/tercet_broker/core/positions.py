@@ -4,6 +4,9 @@ A subscriber to a rare topic in a busy namespace hears nothing for long. If it
 resumed from the last message it got, the log might have moved on, and the
 broker would have to announce a gap although nothing was missed. So before the
 last position it was told has aged half the log, it gets a `position` notice.
+That is looked after once a second, with the rest of the housekeeping: a log
+that turns over faster than that can hardly be resumed from at all, and to be
+told more often would cost everybody more than it could save anyone.
 
 Whether it heard of a later seq by a message is not asked: that message may
 have been for another of its subscriptions, and asking would cost a note per
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from .session import Session
 
 _PER_LOG = 2  # notices in the time that the log takes to turn over
+_AT_ONCE = 256  # notices in one step
 
 
 @frozen
@@ -57,13 +61,17 @@ class PositionWatch:
         """Look after a session no longer."""
         self._queue.pop(session, None)
 
-    def look(self, now: float) -> None:
-        """Tell those whose turn has come; O(1) when none has."""
+    def look(self, now: float) -> bool:
+        """Tell those whose turn has come, as many as one step allows; return whether there are more of them."""
         queue = self._queue
-        while queue and self._is_due(next(iter(queue.values())), now):
+        for _ in range(_AT_ONCE):
+            turn = next(iter(queue.values()), None)
+            if turn is None or not self._is_due(turn, now):
+                return False
             session, _ = queue.popitem(last=False)
             self.add(session, now)
             self.tell(session)
+        return True
 
     def _is_due(self, turn: _Turn, now: float) -> bool:
         bounds = self.log.settings

@@ -42,15 +42,13 @@ from tercet_protocol import (
     encode,
     encode_replay,
     encode_text_frame,
-    is_reserved,
     peek_id,
-    split_topic,
 )
 
 from .accounting import AccountStatistics
 from .errors import RefusedError
 from .moment import Moment
-from .namespace import Draft, Namespace
+from .namespace import Namespace
 from .outbox import Outbox, ReplayedFrame
 from .reading import parse_valid_filter, read_history, start_replay
 from .replay import Loss
@@ -122,6 +120,7 @@ class Session:
             max_notices=limits.replies,
             wake=self.carrier.wake,
             overflow=self._overflow,
+            fan_out=self.broker.fan_out,
         )
 
     # Requests
@@ -163,9 +162,12 @@ class Session:
                     self.end(CloseCode.UNAUTHORIZED, "connect comes first")
 
     def _serve(self, request: AnyRequest, moment: Moment) -> None:
+        if isinstance(request, Publish):
+            self._publish(request, moment)
+            return
+        if not self._survives_settling():
+            return
         match request:
-            case Publish():
-                self._publish(request, moment)
             case Subscribe():
                 self._subscribe(request, moment)
             case Unsubscribe():
@@ -200,26 +202,14 @@ class Session:
         )
 
     def _publish(self, request: Publish, moment: Moment) -> None:
-        topic = request.topic
-        levels = split_topic(topic)
-        if is_reserved(topic):
-            raise RefusedError(ErrorCode.FORBIDDEN, f"topics below {levels[0]!r} are the broker's own")
+        namespace = self.broker.namespace_of_topic(request.topic)
         if self.broker.is_draining:
             raise RefusedError(
                 ErrorCode.UNAVAILABLE,
                 "the broker is about to stop; publish again after reconnecting",
                 retry_after=1.0,
             )
-        namespace = self.broker.namespace(levels[0])
-        draft = Draft(
-            topic=topic,
-            data=bytes(request.data),
-            retain=request.retain,
-            user=self.user,
-            key=request.key,
-            muted=0 if request.echo else self.connection,
-        )
-        seq, duplicate = namespace.publish(draft, moment)
+        seq, duplicate = namespace.publish(request, self, moment)
         if request.id is not None:
             self.send(Published(id=request.id, epoch=namespace.epoch, seq=seq, duplicate=duplicate))
 
@@ -264,6 +254,7 @@ class Session:
             namespace.index.add(filter_, self.outbox)
         else:
             self._replaying.append(subscription)
+            self.outbox.is_behind = True
             self.advance()
 
     def _unsubscribe(self, request: Unsubscribe) -> None:
@@ -288,16 +279,11 @@ class Session:
 
     # Replays
 
-    @property
-    def is_behind(self) -> bool:
-        """Whether some subscription is not live yet, so that `advance` has work."""
-        return bool(self._replaying)
-
     def advance(self) -> None:
         """Queue the next pages of the replays, in turns, while little is queued.
 
         It returns after one page, however little that held, so that one step
-        stays short; whoever drains the outbox calls it again while `is_behind`.
+        stays short; whoever drains the outbox calls it again while the outbox `is_behind`.
         """
         if not self._replaying or self._has_page_queued():
             return
@@ -325,6 +311,7 @@ class Session:
         self._replaying.popleft()
         if replay.is_done:
             subscription.replay = None
+            self.outbox.is_behind = bool(self._replaying)
             namespace.index.add(subscription.filter, self.outbox)
             self.send(Live(sub=subscription.id, seq=namespace.log.head))
         else:
@@ -365,6 +352,7 @@ class Session:
             namespace.index.remove(subscription.filter, self.outbox)
         else:
             self._replaying.remove(subscription)
+            self.outbox.is_behind = bool(self._replaying)
         self._present[namespace] -= 1
         if not self._present[namespace]:
             del self._present[namespace]
@@ -388,9 +376,15 @@ class Session:
         A publish may overflow its own publisher's queue. Its reply would then
         be the first after those that the overflow dropped.
         """
-        if self.is_ended:
+        if self.outbox in self.broker.fan_out.targets and not self._survives_settling():
             return
-        self.outbox.notify(encode_text_frame(encode(event)))
+        if not self.is_ended:
+            self.outbox.notify(encode_text_frame(encode(event)))
+
+    def _survives_settling(self) -> bool:
+        """Offer what is on its way, and tell whether the session has not been ended by it, being too slow."""
+        self.broker.fan_out.settle()
+        return not self.is_ended
 
     def _reply(self, request: AnyRequest, event: Event) -> None:
         """Answer a request, if it asked for that with an id."""
@@ -449,6 +443,8 @@ class Session:
         What is queued stays queued: the connection may still be flushing it.
         """
         if self.is_ended:
+            return
+        if not self._survives_settling():
             return
         self.is_ended = True
         for subscription in self._subscriptions.values():

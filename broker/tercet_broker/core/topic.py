@@ -27,7 +27,7 @@ class Topic:
         json: the name as a JSON string, encoded once.
         records: what the log keeps of it, oldest first.
         retained: its last value, or None.
-        targets: the outboxes of the connections that match, as of `version`.
+        targets: the outboxes of the connections that match, as of `version`; never changed, but replaced.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Topic:
     _forget: Callable[[Topic], None] = field(repr=False)
     records: deque[Record] = field(factory=deque, repr=False)
     retained: Record | None = field(default=None, repr=False)
-    targets: list[Outbox] = field(factory=list, repr=False)
+    targets: dict[Outbox, None] = field(factory=dict, repr=False)
     version: int = -1
 
     def release(self) -> None:

@@ -221,8 +221,7 @@ class Connection:
 
     def wake(self) -> None:
         """Have the outbox flushed soon."""
-        if self._link is not None:
-            self._link.wake()
+        # A link does that; before there is one, nothing could be sent.
 
     def close(self, code: CloseCode, reason: str) -> None:
         """Begin to close."""

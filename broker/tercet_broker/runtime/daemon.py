@@ -77,6 +77,11 @@ class Daemon:
             heartbeat=self.settings.timeouts.heartbeat,
         )
 
+    def __attrs_post_init__(self) -> None:
+        """Have the flusher carry what the broker fans out."""
+        self.broker.fan_out.settle_soon = self._flusher.call
+        self._flusher.settle = self.broker.fan_out.settle
+
     async def run(
         self, *, signals: bool = False, task_status: trio.TaskStatus[tuple[str, ...]] = trio.TASK_STATUS_IGNORED
     ) -> None:
@@ -153,7 +158,8 @@ class Daemon:
         """Let the core let go of what has expired, once a second."""
         while True:
             await trio.sleep(_SWEEP)
-            self.broker.sweep(self.clock.moment().now)
+            for _ in self.broker.sweep(self.clock.moment().now):
+                await trio.lowlevel.checkpoint()
 
     # The planned stop
 

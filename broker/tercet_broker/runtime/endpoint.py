@@ -7,7 +7,7 @@ from attrs import define, field
 
 from tercet_protocol import CloseCode
 
-from ..core import Broker, Carrier, Session
+from ..core import Broker, Carrier, Moment, Session
 from ..core.outbox import Outbox
 from .clock import Clock
 
@@ -20,16 +20,18 @@ class SessionEndpoint:
 
     session: Session
     clock: Clock = field(repr=False)
+    outbox: Outbox = field(init=False, repr=False)  # the queue of what is to be sent
+    _moment: Moment = field(init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Look at the clock for the first time."""
+        self.outbox = self.session.outbox
+        self._moment = self.clock.moment()
 
     @classmethod
     def open(cls, broker: Broker, clock: Clock, carrier: Carrier) -> SessionEndpoint:
         """Open a session on a connection."""
         return cls(broker.open(carrier), clock)
-
-    @property
-    def outbox(self) -> Outbox:
-        """The queue of what is to be sent."""
-        return self.session.outbox
 
     @property
     def label(self) -> str:
@@ -41,15 +43,15 @@ class SessionEndpoint:
         """Whether the client has introduced itself."""
         return self.session.is_connected
 
-    @property
-    def is_behind(self) -> bool:
-        """Whether `advance` has more to queue."""
-        return self.session.is_behind
+    def look_at_clock(self) -> float:
+        """Return the time; what is received until the next look happens at that moment."""
+        self._moment = self.clock.moment()
+        return self._moment.now
 
     def receive(self, payload: bytes, *, is_text: bool) -> None:
         """Serve one message."""
         if is_text:
-            self.session.receive(payload, self.clock.moment())
+            self.session.receive(payload, self._moment)
         else:
             self.session.end(CloseCode.UNSUPPORTED_DATA, "a message is a text message")
 

@@ -7,6 +7,7 @@ however many messages it holds.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import trio
@@ -20,30 +21,47 @@ _SLICE = 128
 class Flushable(Protocol):
     """Something whose outbox can be written without waiting."""
 
-    def flush(self) -> None:
-        """Write what the socket takes; never raises for what the peer did."""
+    def flush(self, now: float) -> None:
+        """Write what the socket takes; `now` is Trio's time. Never raises for what the peer did."""
 
 
 @define(eq=False)
 class Flusher:
-    """The links that have something to send, in the order in which they got it."""
+    """The links that have something to send, in the order in which they got it.
 
+    Attributes:
+        settle: called before each pass, to fill the outboxes (`FanOut.settle`).
+    """
+
+    settle: Callable[[], None] = field(default=lambda: None, repr=False)
     _ready: list[Flushable] = field(factory=list, repr=False)
+    _is_called: bool = False
     _lot: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, repr=False)
 
     def add(self, link: Flushable) -> None:
         """Have `link` flushed once the tasks that are running now have had their turn."""
-        if not self._ready:
-            self._lot.unpark()
         self._ready.append(link)
+        self.call()
+
+    def call(self) -> None:
+        """Have a pass made once the tasks that are running now have had their turn."""
+        if not self._is_called:
+            self._is_called = True
+            self._lot.unpark()
 
     async def run(self) -> None:
         """Flush until cancelled. What is in an outbox then stays there."""
         while True:
-            if not self._ready:
+            if self._is_called:
+                await trio.lowlevel.checkpoint()  # called while it wrote: others first
+            else:
                 await self._lot.park()
+            self.settle()
             batch, self._ready = self._ready, []
+            self._is_called = False
             for start in range(0, len(batch), _SLICE):
+                if start:
+                    await trio.lowlevel.checkpoint()
+                now = trio.current_time()
                 for link in batch[start : start + _SLICE]:
-                    link.flush()
-                await trio.lowlevel.checkpoint()
+                    link.flush(now)

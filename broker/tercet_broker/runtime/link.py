@@ -22,6 +22,8 @@ answer. Either way `goodbye` does the rest, in bounded time.
 
 from __future__ import annotations
 
+import enum
+from functools import partial
 from typing import Protocol
 
 import trio
@@ -37,8 +39,9 @@ from .wire import Wire
 
 _READ = 64 * 1024  # bytes asked of the wire at once
 _WRITE = 256 * 1024  # bytes offered to it at once, whole frames that begin before that
-_SERVED = 512  # frames served before others have their turn …
-_SERVED_SECONDS = 0.005  # … or as long as that took: what a frame asks for may cost a thousand times another
+_SERVED_AT_ONCE = 8  # frames served between two looks at the clock
+_SERVED_SECONDS = 0.005  # for which frames are served before others have their turn …
+_SERVED_TURNS = 64  # … or so many times `_SERVED_AT_ONCE`
 _HANDED_OVER = 32  # frames for trio-websocket, which takes them without a checkpoint, before the same
 _DISCARDED = 4 * 1024 * 1024  # bytes a peer may still send once we have said goodbye
 
@@ -50,18 +53,26 @@ class Endpoint(Protocol):
     def outbox(self) -> Outbox:
         """The queue of what is to be sent."""
 
-    @property
-    def is_behind(self) -> bool:
-        """Whether `advance` has more to queue."""
+    def look_at_clock(self) -> float:
+        """Return the time, Trio's; what is received until the next look happens at that moment."""
 
     def receive(self, payload: bytes, *, is_text: bool) -> None:
         """Serve one message."""
 
     def advance(self) -> None:
-        """Queue the next page of what was too much to be queued at once."""
+        """Queue the next page of what was too much to be queued at once (`Outbox.is_behind`)."""
 
     def fault(self, error: Exception) -> None:
         """Hear of a bug that showed while this endpoint was served."""
+
+
+class _Sending(enum.Enum):
+    """What becomes of the outbox."""
+
+    NOT_YET = enum.auto()  # the request was not answered
+    DIRECT = enum.auto()  # a flush writes it
+    DRAINING = enum.auto()  # the drainer does, for the socket is full or a replay not through
+    BROKEN = enum.auto()  # nobody does: the wire is of no more use
 
 
 @frozen
@@ -98,17 +109,20 @@ class Link(trio.abc.Stream):
     heard_at: float = field(factory=trio.current_time)
     sent_at: float = field(factory=trio.current_time)
     ending: Ending | None = None
+    outbox: Outbox = field(init=False, repr=False)
+    _sending: _Sending = _Sending.NOT_YET
     _greeting: bytes = field(default=b"", repr=False)  # the request, until trio-websocket has it
-    _response: bytes = field(default=b"", repr=False)  # to the request, ahead of everything in the outbox
-    _is_accepted: bool = False
     _handed_over: int = 0  # frames, since the last checkpoint for their sake
     _is_hungry: bool = False  # all that was received has been served
     _is_held: bool = False  # trio-websocket has a request or a message that was not received yet
-    _is_draining: bool = False
-    _is_broken: bool = False
     _heard_close: bool = False
     _listening: trio.CancelScope | None = field(default=None, repr=False)
     _released: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Have the outbox flushed whenever something is in it."""
+        self.outbox = self.endpoint.outbox
+        self.outbox.wake = partial(self.flusher.add, self)
 
     def greet(self, request: bytes, trailing: bytes) -> None:
         """Give trio-websocket the checked request to read first, and the frames that came behind it."""
@@ -124,24 +138,39 @@ class Link(trio.abc.Stream):
         if self._greeting:
             request, self._greeting = self._greeting, b""
             return request
-        try:
-            while self.ending is None:
-                await self._wait_until_served()
-                frame = self._serve_frames()
+        with trio.CancelScope() as self._listening:
+            try:
+                frame = await self._serve_until_frame()
                 if frame is not None:
-                    self._handed_over = (self._handed_over + 1) % _HANDED_OVER
-                    if not self._handed_over:
-                        await trio.lowlevel.checkpoint()
                     return self._hand_over(frame)
-                if self._is_hungry:
-                    await self._read()
-                else:
-                    await trio.lowlevel.checkpoint()
-        except FrameError as error:
-            self.close(error.code, error.reason)
-        except trio.BrokenResourceError:
-            self._break()
+            except FrameError as error:
+                self.close(error.code, error.reason)
+            except trio.BrokenResourceError:
+                self._break()
         return b""
+
+    async def _serve_until_frame(self) -> Frame | None:
+        """Serve what comes until there is a frame for trio-websocket; None if the connection ends first."""
+        while self.ending is None:
+            await self._wait_until_served()
+            frame = self._serve_frames()
+            if frame is not None:
+                self._handed_over = (self._handed_over + 1) % _HANDED_OVER
+                if not self._handed_over:
+                    await trio.lowlevel.checkpoint()
+                return frame
+            if self._is_hungry:
+                self._take(await self.wire.receive(_READ))
+            else:
+                await trio.lowlevel.checkpoint()
+        return None
+
+    def _take(self, data: bytes) -> None:
+        self.heard += 1
+        self.heard_at = trio.current_time()
+        self.reader.feed(data)
+        if not data:
+            self._break()
 
     async def _wait_until_served(self) -> None:
         """Wait while trio-websocket has a message of ours, or the peer does not take what it asked for."""
@@ -149,33 +178,44 @@ class Link(trio.abc.Stream):
             await self._released.park()
 
     def _is_congested(self) -> bool:
-        if self.endpoint.outbox.is_congested:
-            self.flush()
+        if self.outbox.is_congested:
+            self.flush(trio.current_time())
             # The flush may have found the peer gone: then nobody will release who parks now.
-            return self.ending is None and self.endpoint.outbox.is_congested
+            return self.ending is None and self.outbox.is_congested
         return False
 
     def _serve_frames(self) -> Frame | None:
         """Serve frames by the lane, as many as is fair; return the first one that is not the lane's."""
-        reader, tracer, outbox = self.reader, self.tracer, self.endpoint.outbox
+        endpoint, outbox = self.endpoint, self.outbox
+        next_text = self.reader.next_text if self.lane and self.tracer is None else _nothing
         self._is_hungry = False
-        enough = trio.current_time() + _SERVED_SECONDS
-        for _ in range(_SERVED):
-            if self.ending is not None or outbox.is_congested:
-                return None
-            frame = reader.next_frame()
-            if frame is None:
-                self._is_hungry = True
-                return None
-            if tracer is not None:
-                tracer.received(frame)
-            if frame.opcode == Opcode.PONG:
-                continue  # that it came is all it says
-            if not (frame.is_whole and self.lane):
-                return frame
-            self.deliver(frame.payload, is_text=frame.opcode == Opcode.TEXT)
-            if trio.current_time() > enough:
-                return None
+        enough = endpoint.look_at_clock() + _SERVED_SECONDS
+        for _ in range(_SERVED_TURNS):
+            for _ in range(_SERVED_AT_ONCE):
+                if self.ending is not None or outbox.is_congested:
+                    return None
+                payload = next_text()
+                if payload is not None:
+                    self.deliver(payload, is_text=True)
+                elif (frame := self._next_odd_frame()) is not None or self._is_hungry:
+                    return frame
+            if endpoint.look_at_clock() > enough:
+                break
+        return None
+
+    def _next_odd_frame(self) -> Frame | None:
+        """Look at the next frame, and return it if trio-websocket is to have it; otherwise it has been served."""
+        frame = self.reader.next_frame()
+        if frame is None:
+            self._is_hungry = True
+            return None
+        if self.tracer is not None:
+            self.tracer.received(frame)
+        if frame.opcode == Opcode.PONG:
+            return None  # that it came is all it says
+        if not (frame.is_whole and self.lane):
+            return frame
+        self.deliver(frame.payload, is_text=frame.opcode == Opcode.TEXT)
         return None
 
     def deliver(self, payload: bytes, *, is_text: bool) -> None:
@@ -203,32 +243,20 @@ class Link(trio.abc.Stream):
         self._is_held = False
         self._released.unpark_all()
 
-    async def _read(self) -> None:
-        """Wait for bytes, or until we begin to close."""
-        with trio.CancelScope() as self._listening:
-            data = await self.wire.receive(_READ)
-            self.heard += 1
-            self.heard_at = trio.current_time()
-            self.reader.feed(data)
-            if not data:
-                self._break()
-        self._listening = None
-
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Queue trio-websocket's bytes. They are bounded: the reader, which causes them, stops for the outbox."""
         await trio.lowlevel.checkpoint()
-        if self._is_broken:
+        if self._sending is _Sending.BROKEN:
             raise trio.BrokenResourceError("the peer is gone")
-        if not self._is_accepted:
-            # What the broker had to say meanwhile (that it drains, say) waits behind the response.
-            self._is_accepted = True
-            self._response = bytes(data)
-            self.wake()
+        if self._sending is _Sending.NOT_YET:
+            # What the broker had to say meanwhile (that it drains, say) goes behind the response.
+            self._sending = _Sending.DIRECT
+            self.outbox.put_first(bytes(data))
+            self.flusher.add(self)
             return
-        outbox = self.endpoint.outbox
-        outbox.notify(bytes(data))
+        self.outbox.notify(bytes(data))
         if self._heard_close:
-            outbox.seal()  # this was the answer to the peer's Close, and no frame may follow it (RFC 6455, 5.5.1)
+            self.outbox.seal()  # this was the answer to the peer's Close, and no frame may follow it (RFC 6455, 5.5.1)
 
     async def wait_send_all_might_not_block(self) -> None:
         """Return: the outbox takes what is sent."""
@@ -240,59 +268,51 @@ class Link(trio.abc.Stream):
 
     # Sending
 
-    def wake(self) -> None:
-        """Have the outbox flushed soon (`Carrier.wake`)."""
-        self.flusher.add(self)
-
-    def flush(self) -> None:
+    def flush(self, now: float) -> None:
         """Write what the socket takes now; start the drainer for the rest."""
-        if self._is_draining or self._is_broken or not self._is_accepted:
+        if self._sending is not _Sending.DIRECT:
             return
         try:
-            self._write()
+            self._write(now)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._break()
-            return
         except Exception as error:  # noqa: BLE001 - the boundary of a connection: the flusher is everybody's
             self.endpoint.fault(error)
             self._break()
-            return
-        if self._has_more():
-            self._is_draining = True
-            self.nursery.start_soon(self._drain)
+        else:
+            if self._has_more():
+                self._sending = _Sending.DRAINING
+                self.nursery.start_soon(self._drain)
 
-    def _write(self) -> None:
+    def _write(self, now: float) -> None:
         """Have the wire take what it takes now."""
-        while data := self._response or self.endpoint.outbox.peek(_WRITE):
+        outbox = self.outbox
+        while outbox.size:
+            data = outbox.peek(_WRITE)
             taken = self.wire.try_send(data)
-            self._note_sent(data, taken)
+            if taken:
+                self._note_sent(data, taken, now)
             if taken < len(data):
                 return
 
-    def _note_sent(self, data: bytes, taken: int) -> None:
-        if not taken:
-            return
+    def _note_sent(self, data: bytes, taken: int, now: float) -> None:
+        self.sent_at = now
+        self.outbox.sent(taken)
         if self.tracer is not None:
             self.tracer.sent(data[:taken])
-        self.sent_at = trio.current_time()
-        if self._response:
-            self._response = self._response[taken:]
-        else:
-            self.endpoint.outbox.sent(taken)
         if self._released:
             self._released.unpark_all()
 
     def _has_more(self) -> bool:
-        return bool(self._response or len(self.endpoint.outbox) or not self.wire.is_flushed or self.endpoint.is_behind)
+        return bool(self.outbox.size) or self.outbox.is_behind or not self.wire.is_flushed
 
     async def _drain(self) -> None:
         """Write until all is written and every replay is through."""
-        endpoint = self.endpoint
         try:
             while self._has_more():
-                endpoint.advance()
+                self.endpoint.advance()
                 with trio.move_on_after(self.write_timeout) as stall:
-                    if self._response or len(endpoint.outbox):
+                    if self.outbox.size:
                         await self.wire.wait_writable()
                     else:
                         await self.wire.flush()
@@ -300,13 +320,14 @@ class Link(trio.abc.Stream):
                     self._stall()
                     return
                 # Only now is it certain what there is to write: the outbox may have been cleared meanwhile.
-                self._write()
+                self._write(trio.current_time())
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._break()
         except Exception as error:  # noqa: BLE001 - the boundary of a connection
             self.fault(error)
         finally:
-            self._is_draining = False
+            if self._sending is _Sending.DRAINING:
+                self._sending = _Sending.DIRECT
             self._released.unpark_all()
 
     def _stall(self) -> None:
@@ -319,14 +340,14 @@ class Link(trio.abc.Stream):
 
     def ping(self) -> None:
         """Send a WebSocket ping; any frame of the peer will do as the answer."""
-        self.endpoint.outbox.notify(encode_frame(Opcode.PING, b""))
+        self.outbox.notify(encode_frame(Opcode.PING, b""))
 
     def close(self, code: CloseCode, reason: str) -> None:
         """Begin to close (`Carrier.close`): a Close behind what is queued, and nothing is read any more."""
         if self.ending is not None:
             return
         self.ending = Ending(False, code, reason)
-        outbox = self.endpoint.outbox
+        outbox = self.outbox
         outbox.notify(encode_close_frame(code, reason))
         outbox.seal()
         self._stop_reading()
@@ -335,7 +356,7 @@ class Link(trio.abc.Stream):
         """Note that the wire is of no more use."""
         if self.ending is None:
             self.ending = Ending(True, CloseCode.ABNORMAL, "the connection was cut")
-        self._is_broken = True
+        self._sending = _Sending.BROKEN
         self._stop_reading()
 
     def _stop_reading(self) -> None:
@@ -345,7 +366,7 @@ class Link(trio.abc.Stream):
 
     def end(self) -> None:
         """Hear that the connection has ended. The flusher may still have it on its list, and must not touch it."""
-        self._is_broken = True
+        self._sending = _Sending.BROKEN
 
     async def goodbye(self) -> None:
         """Flush, hear the peer's Close, see its end, and close the wire.
@@ -354,11 +375,11 @@ class Link(trio.abc.Stream):
         more. The wire is closed even if this is cancelled.
         """
         try:
-            self.endpoint.outbox.seal()
-            self.flush()
-            while self._is_draining:
+            self.outbox.seal()
+            self.flush(trio.current_time())
+            while self._sending is _Sending.DRAINING:
                 await self._released.park()
-            if not self._is_broken:
+            if self._sending is not _Sending.BROKEN:
                 if not self._heard_close:
                     await self._discard_until_close()
                 await self.wire.send_eof()
@@ -389,6 +410,10 @@ class Link(trio.abc.Stream):
         budget = _DISCARDED
         while budget > 0 and (data := await self.wire.receive(_READ)):
             budget -= len(data)
+
+
+def _nothing() -> None:
+    """Stand for `FrameReader.next_text` where every frame is to be looked at."""
 
 
 def _parse_close(payload: bytes) -> tuple[int, str]:

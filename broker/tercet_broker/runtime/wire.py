@@ -34,6 +34,8 @@ class Wire(ABC):
 
     #: Who is at the other end, for the logs; never parsed.
     peer: str
+    #: Whether all that was taken has left this process.
+    is_flushed: bool
 
     @abstractmethod
     async def handshake(self) -> None:
@@ -50,11 +52,6 @@ class Wire(ABC):
         When cancelled, a stream may have sent a part of what it had taken:
         then the wire is broken. A socket is as it was.
         """
-
-    @property
-    @abstractmethod
-    def is_flushed(self) -> bool:
-        """Whether all that was taken has left this process."""
 
     @abstractmethod
     async def flush(self) -> None:
@@ -89,8 +86,10 @@ class SocketWire(Wire):
 
     sock: socket.socket = field(repr=False)
     peer: str
-    _unsent: bytes = field(default=b"", repr=False)  # the record that OpenSSL has begun with
+    is_flushed: bool = field(default=True, init=False)  # not while OpenSSL has begun with …
+    _unsent: bytes = field(default=b"", repr=False)  # … a record
     _wants_read: bool = False  # whether OpenSSL must read before it can write on
+    _is_empty: bool = False  # whether a read has just taken all that there was
     _closed: bool = False
 
     async def handshake(self) -> None:
@@ -132,10 +131,12 @@ class SocketWire(Wire):
         while True:
             record = self._unsent or bytes(view[taken : taken + _TLS_RECORD])
             if not record:
+                self.is_flushed = True
                 return taken
             if not self._unsent:
                 self._unsent = record
                 taken += len(record)
+                self.is_flushed = False
             try:
                 written = sock.send(record)
             except ssl.SSLWantWriteError:
@@ -156,11 +157,6 @@ class SocketWire(Wire):
         else:
             await trio.lowlevel.wait_writable(self.sock)
 
-    @property
-    def is_flushed(self) -> bool:
-        """Whether OpenSSL has nothing left in its hands."""
-        return not self._unsent
-
     async def flush(self) -> None:
         """Let OpenSSL finish its record."""
         await trio.lowlevel.checkpoint()
@@ -172,6 +168,9 @@ class SocketWire(Wire):
         """Read what is there, or wait for it. When cancelled, nothing was read."""
         await trio.lowlevel.checkpoint_if_cancelled()
         waited = False
+        if self._is_empty:
+            await trio.lowlevel.wait_readable(self.sock)
+            waited = True
         while True:
             if self._closed:
                 raise trio.ClosedResourceError("the connection is closed")
@@ -188,6 +187,8 @@ class SocketWire(Wire):
                     # A peer whose bytes are always there already must not keep others from their turn.
                     # Shielded: what was read would be lost.
                     await trio.lowlevel.cancel_shielded_checkpoint()
+                # (OpenSSL may hold back the rest of what it has read from the socket.)
+                self._is_empty = len(data) < limit and not isinstance(self.sock, ssl.SSLSocket)
                 return data
             waited = True
 
@@ -217,6 +218,7 @@ class StreamWire(Wire):
 
     stream: trio.abc.Stream = field(repr=False)
     peer: str = "stream"
+    is_flushed: bool = field(default=True, init=False)
     _unsent: bytes = field(default=b"", repr=False)  # taken, and not yet given to the stream whole
     _is_broken: bool = False
     _closed: bool = False
@@ -230,6 +232,7 @@ class StreamWire(Wire):
         self._check()
         if not self._unsent:
             self._unsent = bytes(data[:_STREAM_PIECE])
+            self.is_flushed = not self._unsent
             return len(self._unsent)
         return 0
 
@@ -241,18 +244,13 @@ class StreamWire(Wire):
             return
         self._is_broken = True
         await self.stream.send_all(self._unsent)
-        self._is_broken, self._unsent = False, b""
+        self._is_broken, self._unsent, self.is_flushed = False, b"", True
 
     def _check(self) -> None:
         if self._closed:
             raise trio.ClosedResourceError("the connection is closed")
         if self._is_broken:
             raise trio.BrokenResourceError("a send was cut off half way")
-
-    @property
-    def is_flushed(self) -> bool:
-        """Whether the stream has all that was taken."""
-        return not self._unsent
 
     async def flush(self) -> None:
         """Give the stream what was taken."""
