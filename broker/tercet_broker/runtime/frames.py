@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import codecs
 import struct
+from collections.abc import Iterator
 
 from attrs import define, field, frozen
 
@@ -109,33 +110,35 @@ class FrameReader:
             self._partial.clear()
             self._needed = 0
 
-    def next_text(self) -> bytes | None:
-        """Return the next frame's payload, if that is a whole text message without anything odd.
+    def texts(self) -> Iterator[bytes]:
+        """Yield the payloads of the frames that are next, as long as each is a whole text message and nothing odd.
 
-        Otherwise None, and `next_frame` says what there is. This is the same
+        What comes behind them is `next_frame`'s. This does the same as that
         in fewer steps, for the one kind of frame that comes by the thousand.
+        It may be left at any time, but not gone on with after a `feed`.
 
         Raises:
-            FrameError: the text is not UTF-8, or too large.
+            FrameError: a text is not UTF-8.
         """
         data, start = self._data, self._start
-        if len(data) - start < 2 or data[start] != _WHOLE_TEXT or self._opcode is not None:  # noqa: PLR2004
-            return None
-        length = data[start + 1] - _MASKED
-        body = start + 2 + _KEY_BYTES
-        if length >= _LENGTH_16:
-            length = (data[start + 2] << 8 | data[start + 3]) if length == _LENGTH_16 and len(data) >= body else 0
-            if length <= _MAX_SHORT:
-                return None
-            body += 2
-        end = body + length
-        if not 0 <= length <= self.max_message or len(data) < end:
-            return None
-        self._start = end
-        payload = unmask(data[body - _KEY_BYTES : body], data[body:end])
-        if not payload.isascii():
-            _check_utf8(payload)
-        return payload
+        most, have = self.max_message, len(data) - 2
+        while start <= have and data[start] == _WHOLE_TEXT and self._opcode is None:
+            size, body = data[start + 1] - _MASKED, start + 6
+            if size >= _LENGTH_16:
+                body += 2
+                if size != _LENGTH_16 or start > have - 2:
+                    return
+                size = data[start + 2] << 8 | data[start + 3]
+                if size <= _MAX_SHORT:
+                    return
+            end = body + size
+            if not 0 <= size <= most or end > have + 2:
+                return
+            payload = unmask(data[body - _KEY_BYTES : body], data[body:end])
+            if not payload.isascii():
+                _check_utf8(payload)
+            self._start = start = end
+            yield payload
 
     def next_frame(self) -> Frame | None:
         """Return the next whole frame, or None until more is fed.

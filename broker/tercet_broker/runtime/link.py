@@ -39,9 +39,9 @@ from .wire import Wire
 
 _READ = 64 * 1024  # bytes asked of the wire at once
 _WRITE = 256 * 1024  # bytes offered to it at once, whole frames that begin before that
+_SERVED = 512  # frames served before others have their turn …
+_SERVED_SECONDS = 0.005  # … or as long as that took: what a frame asks for may cost a thousand times another
 _SERVED_AT_ONCE = 8  # frames served between two looks at the clock
-_SERVED_SECONDS = 0.005  # for which frames are served before others have their turn …
-_SERVED_TURNS = 64  # … or so many times `_SERVED_AT_ONCE`
 _HANDED_OVER = 32  # frames for trio-websocket, which takes them without a checkpoint, before the same
 _DISCARDED = 4 * 1024 * 1024  # bytes a peer may still send once we have said goodbye
 
@@ -186,21 +186,24 @@ class Link(trio.abc.Stream):
 
     def _serve_frames(self) -> Frame | None:
         """Serve frames by the lane, as many as is fair; return the first one that is not the lane's."""
-        endpoint, outbox = self.endpoint, self.outbox
-        next_text = self.reader.next_text if self.lane and self.tracer is None else _nothing
+        endpoint, outbox, deliver = self.endpoint, self.outbox, self.deliver
         self._is_hungry = False
         enough = endpoint.look_at_clock() + _SERVED_SECONDS
-        for _ in range(_SERVED_TURNS):
-            for _ in range(_SERVED_AT_ONCE):
+        left = _SERVED
+        while left > 0:
+            for payload in self.reader.texts() if self.lane and self.tracer is None else ():
+                deliver(payload, is_text=True)
+                left -= 1
                 if self.ending is not None or outbox.is_congested:
                     return None
-                payload = next_text()
-                if payload is not None:
-                    self.deliver(payload, is_text=True)
-                elif (frame := self._next_odd_frame()) is not None or self._is_hungry:
-                    return frame
-            if endpoint.look_at_clock() > enough:
-                break
+                if not left % _SERVED_AT_ONCE and (not left or endpoint.look_at_clock() > enough):
+                    return None
+            frame = self._next_odd_frame()
+            left -= 1
+            if frame is not None or self._is_hungry:
+                return frame
+            if self.ending is not None or outbox.is_congested or endpoint.look_at_clock() > enough:
+                return None
         return None
 
     def _next_odd_frame(self) -> Frame | None:
@@ -410,10 +413,6 @@ class Link(trio.abc.Stream):
         budget = _DISCARDED
         while budget > 0 and (data := await self.wire.receive(_READ)):
             budget -= len(data)
-
-
-def _nothing() -> None:
-    """Stand for `FrameReader.next_text` where every frame is to be looked at."""
 
 
 def _parse_close(payload: bytes) -> tuple[int, str]:
