@@ -93,7 +93,7 @@ class Trouble:
         return {f"{fault.__name__}{'' if all_.index(fault) == n else ' too'}": fault for n, fault in enumerate(all_)}
 
 
-@simulate(seeds=80, sometimes=["a gap", "resumed", "expired"])
+@simulate(seeds=40, sometimes=["a gap", "resumed", "expired"])
 async def test_chaos(sim: Simulation) -> None:
     """Faults of all kinds, at all times, to everybody: nothing is lost without a word."""
     broker = await sim.broker(small_broker(messages=40, outbox=12, heartbeat=5))
