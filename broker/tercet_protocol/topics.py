@@ -106,8 +106,30 @@ class Filter:
                 return False
         return all(want in (ONE, have) for want, have in zip(prefix, levels, strict=False))
 
+    def contains(self, other: Filter) -> bool:
+        """Tell whether this filter matches every topic that `other` matches.
+
+        It is exact but for the bounds of the grammar: that no topic is longer
+        than 255 bytes is not taken into account, so that the answer may be no
+        where only topics too long to exist would make the difference.
+        """
+        if self.levels[0] in {ONE, REST} and is_reserved(other.levels[0]):
+            return False
+        mine, is_open = _prefix(self.levels)
+        theirs, is_theirs_open = _prefix(other.levels)
+        if not (len(mine) <= len(theirs) if is_open else len(mine) == len(theirs) and not is_theirs_open):
+            return False
+        return all(have in (ONE, want) for have, want in zip(mine, theirs, strict=False))
+
     def __str__(self) -> str:
         return self.text
+
+
+def _prefix(levels: tuple[str, ...]) -> tuple[tuple[str, ...], bool]:
+    """Return the levels before `#`, and whether there is one. `#` alone is `+/#`: a topic has a first level."""
+    if levels[-1] != REST:
+        return levels, False
+    return levels[:-1] or (ONE,), True
 
 
 @functools.lru_cache(maxsize=4096)

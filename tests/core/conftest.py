@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 from attrs import define, field
 
 from tercet_broker.core import (
+    Answer,
     Broker,
     BrokerSettings,
     HistorySettings,
@@ -50,6 +51,7 @@ class FakeCarrier:
     """Notes what a session tells its carrier."""
 
     wakes: int = 0
+    asked: deque[tuple[str, Answer]] = field(factory=deque)  # tokens to be verified
     closed: tuple[CloseCode, str] | None = None
 
     def wake(self) -> None:
@@ -58,6 +60,9 @@ class FakeCarrier:
     def close(self, code: CloseCode, reason: str) -> None:
         assert self.closed is None, "a connection is closed once"
         self.closed = (code, reason)
+
+    def authenticate(self, token: str, answer: Answer) -> None:
+        self.asked.append((token, answer))
 
 
 @define(eq=False)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from .access import Access, Answer, Review
 from .accounting import AccountStatistics, DropReason
 from .broker import Broker, BrokerStatistics
 from .errors import CoreError, RefusedError
+from .identity import ANONYMOUS, Arrival, Identity
 from .moment import Entropy, Moment
 from .namespace import NamespaceStatistics
+from .rules import Action, Rule, Rules
 from .session import Carrier, Session, SessionStatistics
 from .settings import BrokerSettings, HistorySettings, LimitSettings, NamespaceSettings
 
 __all__ = [
+    "ANONYMOUS",
+    "Access",
     "AccountStatistics",
+    "Action",
+    "Answer",
+    "Arrival",
     "Broker",
     "BrokerSettings",
     "BrokerStatistics",
@@ -20,11 +28,15 @@ __all__ = [
     "DropReason",
     "Entropy",
     "HistorySettings",
+    "Identity",
     "LimitSettings",
     "Moment",
     "NamespaceSettings",
     "NamespaceStatistics",
     "RefusedError",
+    "Review",
+    "Rule",
+    "Rules",
     "Session",
     "SessionStatistics",
 ]

@@ -8,20 +8,24 @@ given.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from tercet_protocol import ErrorCode, Filter, Limits, is_reserved, split_topic
 from tercet_protocol.topics import MAX_BYTES, MAX_LEVELS
 
+from .access import Access, Review
 from .accounting import Account, AccountStatistics
 from .errors import RefusedError
 from .fanout import FanOut
+from .identity import Arrival
 from .keys import KeyMemory
 from .matching import FilterIndex
-from .moment import Entropy
+from .moment import Entropy, Moment
 from .namespace import FULL_RETRY, Namespace, NamespaceStatistics
+from .rules import Rules
 from .session import Carrier, Session, SessionStatistics
 from .settings import BrokerSettings, NamespaceSettings
 
@@ -54,6 +58,7 @@ class Broker:
         entropy: where epochs and the names of connections come from.
         server: how it introduces itself in `connected`.
         heartbeat: what `connected` promises of pings, in seconds; keeping it is the runtime's.
+        access: who may come in, and do what; changed by `set_access` and `set_rules`.
         epoch: the epoch of all its sequences, which live as long as it does.
         fan_out: what was published and is not in the queues yet.
         spanning: the index of filters that span namespaces.
@@ -64,6 +69,7 @@ class Broker:
     entropy: Entropy = field(repr=False)
     server: str = "tercet"
     heartbeat: float = 25.0
+    access: Access = field(factory=Access, repr=False)
     epoch: str = field(init=False)
     fan_out: FanOut = field(factory=FanOut, init=False, repr=False)
     spanning: FilterIndex = field(factory=FilterIndex, init=False, repr=False)
@@ -74,6 +80,7 @@ class Broker:
     _unnamed: int = field(default=0, init=False)
     _sessions: dict[int, Session] = field(factory=dict, init=False, repr=False)  # {connection: session}
     _opened: int = field(default=0, init=False)
+    _expiring: dict[int, Session] = field(factory=dict, init=False, repr=False)  # those that end by themselves
 
     def __attrs_post_init__(self) -> None:
         """Begin an epoch, and lay out the configured namespaces."""
@@ -95,17 +102,47 @@ class Broker:
         """The sessions there are now, oldest first."""
         return tuple(self._sessions.values())
 
-    def open(self, carrier: Carrier) -> Session:
+    def open(self, carrier: Carrier, arrival: Arrival | None = None) -> Session:
         """Return a new session for a connection; `Session.leave` ends it."""
         self._opened += 1
         label = f"{self._opened}-{self.entropy.getrandbits(32):08x}"
-        session = Session(self, carrier, self._opened, label)
+        session = Session(self, carrier, self._opened, label, arrival or Arrival())
         self._sessions[self._opened] = session
         return session
 
     def forget(self, session: Session) -> None:
         """Take a session off the list; for `Session.leave` only."""
         self._sessions.pop(session.connection, None)
+        self._expiring.pop(session.connection, None)
+
+    # Who may come in, and do what
+
+    def set_rules(self, rules: Rules) -> None:
+        """Let other rules apply from now on.
+
+        Subscriptions that they do not allow end in this same step with
+        `unsubscribed` and `forbidden`; everything else goes on.
+        """
+        self.fan_out.settle()  # what was published before goes to those who might have it then
+        self.access = evolve(self.access, rules=rules)
+        for session in self.sessions:
+            session.regrant()
+
+    def set_access(self, access: Access, review: Review, moment: Moment) -> None:
+        """Let others in from now on: as `set_rules`, and besides, who is known no longer is closed with 3000."""
+        self.fan_out.settle()
+        self.access = access
+        for session in self.sessions:
+            session.review(review, moment)
+
+    def note_expiry(self, session: Session) -> None:
+        """Note whether a session ends by itself, and when; for the session only."""
+        if session.lapses_at < math.inf:
+            self._expiring[session.connection] = session
+        else:
+            self._expiring.pop(session.connection, None)
+
+    # Namespaces
 
     def namespace(self, name: str) -> Namespace:
         """Return the namespace of that name, which begins to exist if it may.
@@ -182,6 +219,9 @@ class Broker:
         What it does between two items is one step, short enough for others to wait for.
         """
         self.fan_out.settle()
+        for session in list(self._expiring.values()):
+            if session.lapses_at <= now:
+                session.lapse()
         for number, namespace in enumerate(tuple(self._namespaces.values()), 1):
             while namespace.sweep(now):
                 yield

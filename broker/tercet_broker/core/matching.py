@@ -52,6 +52,10 @@ class FilterIndex:
         owners = node.rest if ends == _REST else node.here
         owners[outbox] = owners.get(outbox, 0) + 1
 
+    def invalidate(self) -> None:
+        """Void what was matched, though no filter changes: something else that it depends on does."""
+        self.version += 1
+
     def remove(self, filter_: Filter, outbox: Outbox) -> None:
         """Undo one `add` of the same pair; KeyError if there was none."""
         self.version += 1

@@ -29,6 +29,7 @@ from .matching import FilterIndex
 from .moment import Moment
 from .positions import PositionWatch
 from .retained import RetainedValues
+from .rules import Action
 from .settings import HANDOVER_BYTES, HANDOVER_MESSAGES, HistorySettings, NamespaceSettings
 from .topic import Topic
 
@@ -186,6 +187,13 @@ class Namespace:
         """Return who gets a topic's messages: the same object as for the last topic, where they are the same."""
         matched = self.index.match(topic.levels)
         matched.update(self.spanning.match(topic.levels))
+        # Each subscription lies inside what is granted; that this is so for the topic too is checked once
+        # for all of its messages, here.
+        matched = {
+            outbox: None
+            for outbox in matched
+            if outbox.grants is None or outbox.grants.allows(Action.SUBSCRIBE, topic.name, topic.levels)
+        }
         if matched != self._matched:
             self._matched = matched
         return self._matched

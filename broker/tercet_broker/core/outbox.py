@@ -27,6 +27,7 @@ from attrs import define, field
 
 from .accounting import Account, DropReason
 from .fanout import FanOut, Run
+from .rules import Grants
 
 
 class Delivery(Protocol):
@@ -69,6 +70,8 @@ class Outbox:
         is_behind: whether there will be more once this is sent: somebody waits for that to queue a page of replay.
         size: bytes queued, of all kinds.
         notices: how many of them are queued.
+        grants: what its connection may be sent; None for everything.
+        is_held: whether the connection is not to be read from for another reason: its token is being verified.
     """
 
     connection: int
@@ -82,6 +85,8 @@ class Outbox:
     is_behind: bool = False
     size: int = 0
     notices: int = 0
+    grants: Grants | None = field(default=None, repr=False)
+    is_held: bool = False
     _items: deque[Delivery | Run | Notice] = field(factory=deque, repr=False)
     _notice_bytes: int = 0
     _sent_of_first: int = 0  # bytes of the first item that the socket has taken already
@@ -91,7 +96,7 @@ class Outbox:
     @property
     def is_congested(self) -> bool:
         """Whether the connection should not be read from before more of this is sent."""
-        return self.notices > self.max_notices or self.size > self.max_bytes
+        return self.notices > self.max_notices or self.size > self.max_bytes or self.is_held
 
     @property
     def is_sealed(self) -> bool:

@@ -6,6 +6,8 @@ the deliveries to others, are in their queues when it returns.
 
 from __future__ import annotations
 
+import math
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, assert_never
 
 from attrs import define, field, frozen
@@ -13,6 +15,7 @@ from attrs import define, field, frozen
 from tercet_protocol import (
     AnyRequest,
     Authenticate,
+    Authenticated,
     CloseCode,
     Connect,
     Connected,
@@ -21,6 +24,7 @@ from tercet_protocol import (
     Error,
     ErrorCode,
     Event,
+    Filter,
     Gap,
     History,
     Live,
@@ -44,13 +48,16 @@ from tercet_protocol import (
     peek_id,
 )
 
+from .access import Answer, Review
 from .accounting import AccountStatistics
 from .errors import RefusedError
+from .identity import ANONYMOUS, Arrival, Identity
 from .moment import Moment
 from .namespace import Namespace
 from .outbox import Outbox, ReplayedFrame
 from .reading import parse_valid_filter, read_history, start_replay
 from .replay import Loss
+from .rules import Action
 from .subscription import Subscription
 
 if TYPE_CHECKING:
@@ -71,6 +78,9 @@ class Carrier(Protocol):
 
     def close(self, code: CloseCode, reason: str) -> None:
         """Begin to close the connection. Nothing is received after this."""
+
+    def authenticate(self, token: str, answer: Answer) -> None:
+        """Find out whose a token is, and call `answer` in a later step. Until then nothing is received."""
 
 
 @frozen
@@ -99,8 +109,11 @@ class Session:
     carrier: Carrier = field(repr=False)
     connection: int
     label: str
+    arrival: Arrival = field(factory=Arrival, repr=False)
     outbox: Outbox = field(init=False, repr=False)
+    identity: Identity = ANONYMOUS
     user: str | None = None
+    lapses_at: float = math.inf
     wants_pings: bool = False
     is_connected: bool = False
     is_ended: bool = False
@@ -148,7 +161,7 @@ class Session:
                 elif self._survives_settling():
                     self._serve(request, moment)
             elif isinstance(request, Connect):
-                self._connect(request)
+                self._connect(request, moment)
             else:
                 self.send(_error(id_, ErrorCode.UNAUTHORIZED, "'connect' comes first; send it before anything else"))
                 self.end(CloseCode.UNAUTHORIZED, "connect comes first")
@@ -159,10 +172,10 @@ class Session:
         except RefusedError as error:
             if error.code is ErrorCode.BAD_REQUEST:
                 self._count_bad(id_, error.message, moment)
-            else:
+            elif self.is_connected:
                 self.send(_error(id_, error.code, error.message, error.retry_after))
-                if not self.is_connected:
-                    self.end(CloseCode.UNAUTHORIZED, "connect comes first")
+            else:
+                self._turn_away(id_, error)
 
     def _serve(self, request: AnyRequest, moment: Moment) -> None:
         match request:
@@ -180,15 +193,52 @@ class Session:
                 pass  # that it came is all it says
             case Connect():
                 raise RefusedError(ErrorCode.BAD_REQUEST, "this connection has sent its 'connect' already")
-            case Presence() | Authenticate():
-                op = request.__struct_config__.tag
-                raise RefusedError(ErrorCode.UNSUPPORTED, f"this broker does not offer {op!r}")
+            case Authenticate():
+                self._authenticate(request, moment)
+            case Presence():
+                raise RefusedError(ErrorCode.UNSUPPORTED, "this broker does not offer 'presence'")
             case _:
                 assert_never(request)
 
-    def _connect(self, request: Connect) -> None:
+    # Who it is
+
+    def _connect(self, request: Connect, moment: Moment) -> None:
+        access, known = self.broker.access, self.arrival.identity
+        token = self.arrival.bearer if request.token is None else request.token
+        if access.takes_tokens and token is not None:
+            self._ask_whose(token, partial(self._welcome, request))
+        elif known is None and access.required:
+            raise RefusedError(ErrorCode.UNAUTHORIZED, "who you are is not known; send a 'token' with 'connect'")
+        else:
+            self._welcome(request, known or ANONYMOUS, moment)
+
+    def _ask_whose(self, token: str, answer: Answer) -> None:
+        """Have a token verified; nothing more is received before `answer` was called."""
+        if not self.arrival.is_private:
+            raise RefusedError(
+                ErrorCode.UNAUTHORIZED,
+                "tokens are not taken over an unencrypted connection, where others may have read this one; use wss://",
+            )
+        self.outbox.is_held = True
+        self.carrier.authenticate(token, answer)
+
+    def _verdict(self, id_: int | None, verdict: Identity | RefusedError) -> Identity | None:
+        """Return whose a token is; None if that ends the request."""
+        self.outbox.is_held = False
+        if self.is_ended or not self._survives_settling():
+            return None
+        if isinstance(verdict, Identity):
+            return verdict
+        self._turn_away(id_, verdict)
+        return None
+
+    def _welcome(self, request: Connect, verdict: Identity | RefusedError, moment: Moment) -> None:
+        identity = self._verdict(request.id, verdict)
+        if identity is None:
+            return
         self.is_connected = True
         self.wants_pings = request.heartbeat
+        self._become(identity, moment)
         broker = self.broker
         self.send(
             Connected(
@@ -197,11 +247,89 @@ class Session:
                 server=broker.server,
                 heartbeat=broker.heartbeat,
                 limits=broker.told_limits,
-                user=self.user,
+                user=identity.user,
+                expires_in=_seconds_left(identity, moment),
             )
         )
 
+    def _authenticate(self, request: Authenticate, moment: Moment) -> None:
+        del moment  # the answer comes with another one
+        if not self.broker.access.takes_tokens:
+            raise RefusedError(ErrorCode.UNSUPPORTED, "this broker does not offer 'authenticate'")
+        self._ask_whose(request.token, partial(self._renew, request))
+
+    def _renew(self, request: Authenticate, verdict: Identity | RefusedError, moment: Moment) -> None:
+        identity = self._verdict(request.id, verdict)
+        if identity is None:
+            return
+        if identity.user is None or identity.user != self.identity.user:
+            message = "the token is another user's; open a connection of its own for that one"
+            self.send(_error(request.id, ErrorCode.FORBIDDEN, message))
+            return
+        self._become(identity, moment)
+        self._reply(
+            request,
+            Authenticated(id=request.id, user=identity.user, expires_in=_seconds_left(identity, moment)),
+        )
+
+    def _become(self, identity: Identity, moment: Moment) -> None:
+        """Act for an identity from now on."""
+        self.identity, self.user = identity, identity.user
+        left = _seconds_left(identity, moment)
+        self.lapses_at = math.inf if left is None else moment.now + left + self.broker.access.grace
+        self.broker.note_expiry(self)
+        self.regrant()
+
+    def regrant(self) -> None:
+        """Be allowed what the rules say now; subscriptions that are not allowed any more end."""
+        if self._subscriptions:
+            self.broker.spanning.invalidate()  # what topics have cached of who gets them
+        grants = self.outbox.grants = self.broker.access.rules.grants(self.identity)
+        if grants is None:
+            return
+        for subscription in list(self._subscriptions.values()):
+            if not grants.covers(Action.SUBSCRIBE, subscription.filter):
+                del self._subscriptions[subscription.id]
+                self._detach(subscription)
+                text = f"may no longer subscribe to {subscription.filter.text!r}"
+                self.send(Unsubscribed(sub=subscription.id, code=ErrorCode.FORBIDDEN, message=text))
+
+    def review(self, review: Review, moment: Moment) -> None:
+        """Be who `review` says, because the broker's `Access` has changed; end if that is nobody it wants."""
+        if not self.is_connected:
+            return
+        identity = review(self.identity)
+        if identity is None or (identity.user is None and self.broker.access.required):
+            self._turn_away(None, RefusedError(ErrorCode.UNAUTHORIZED, "who you are is not known here any more"))
+        else:
+            self._become(identity, moment)
+
+    def lapse(self) -> None:
+        """End, because the token has expired and the time for renewing it is over."""
+        self._turn_away(None, RefusedError(ErrorCode.UNAUTHORIZED, "the token has expired; come back with a new one"))
+
+    def _turn_away(self, id_: int | None, error: RefusedError) -> None:
+        """Answer somebody who is not let in, or not any more, and close unless waiting helps one who is in."""
+        self.send(_error(id_, error.code, error.message, error.retry_after))
+        if error.retry_after is None:
+            reason = "unauthorized" if error.code is ErrorCode.UNAUTHORIZED else "connect comes first"
+            self.end(CloseCode.UNAUTHORIZED, reason)
+        elif not self.is_connected:
+            self.end(CloseCode.TRY_AGAIN_LATER, "cannot verify a token now")
+
+    def _check_filter(self, action: Action, filter_: Filter) -> None:
+        """Raise `forbidden` unless all that a filter matches lies inside one that the rules allow."""
+        grants = self.outbox.grants
+        if grants is not None and not grants.covers(action, filter_):
+            what = "subscribe to" if action is Action.SUBSCRIBE else "read the history of"
+            raise RefusedError(ErrorCode.FORBIDDEN, f"may not {what} {filter_.text!r}")
+
+    # What it asks for
+
     def _publish(self, request: Publish, moment: Moment) -> None:
+        grants = self.outbox.grants
+        if grants is not None and not grants.allows(Action.PUBLISH, request.topic):
+            raise RefusedError(ErrorCode.FORBIDDEN, f"may not publish to {request.topic!r}")
         namespace = self.broker.namespace_of_topic(request.topic)
         if self.broker.is_draining:
             raise RefusedError(
@@ -228,6 +356,7 @@ class Session:
                 f"a connection may have {limit} subscriptions; end one first",
             )
         filter_ = parse_valid_filter(request.filter)
+        self._check_filter(Action.SUBSCRIBE, filter_)
         namespace = self.broker.namespace_of(filter_)
         start = start_replay(
             namespace, filter_, request, connection=self.connection, limits=self.broker.settings.limits, moment=moment
@@ -266,6 +395,7 @@ class Session:
 
     def _read_history(self, request: History, moment: Moment) -> None:
         filter_ = parse_valid_filter(request.filter)
+        self._check_filter(Action.HISTORY, filter_)
         namespace = self.broker.namespace_of(filter_)
         if namespace is None:
             raise RefusedError(
@@ -275,7 +405,11 @@ class Session:
         if request.id is None:
             return  # nobody is answered, and reading is not for free
         limits = self.broker.settings.limits
-        self.send(read_history(namespace, filter_, request, connection=self.connection, limits=limits, moment=moment))
+        page = read_history(namespace, filter_, request, connection=self.connection, limits=limits, moment=moment)
+        grants = self.outbox.grants
+        if grants is not None:
+            page.messages = [message for message in page.messages if grants.allows(Action.HISTORY, message.topic)]
+        self.send(page)
 
     # Replays
 
@@ -294,9 +428,13 @@ class Session:
         gap = replay.take_gap()
         if gap is not None:
             self._send_gap(subscription, gap)
+        grants = self.outbox.grants
         for record, retained in replay.page():
+            topic = record.topic
+            if grants is not None and not grants.allows(Action.SUBSCRIBE, topic.name, topic.levels):
+                continue
             payload = encode_replay(
-                record.topic.json,
+                topic.json,
                 record.seq,
                 record.time,
                 record.data,
@@ -465,3 +603,10 @@ class Session:
 
 def _error(id_: int | None, code: ErrorCode, message: str, retry_after: float | None = None) -> Error:
     return Error(id=id_, code=code, message=message, retry_after=retry_after)
+
+
+def _seconds_left(identity: Identity, moment: Moment) -> float | None:
+    """Return for how long an identity lasts, in seconds; None for ever."""
+    if identity.expires_at is None:
+        return None
+    return max(0.0, round(identity.expires_at - moment.time / 1000, 3))

@@ -2,30 +2,47 @@
 
 from __future__ import annotations
 
+from .authenticator import Authenticator
 from .clock import Clock, SystemClock
 from .connection import Connection, OpenEndpoint
 from .daemon import Daemon, open_daemon
 from .listeners import Listener, make_tls_context
-from .settings import DaemonSettings, ListenerSettings, TimeoutSettings, TlsSettings
+from .offload import Offload, in_thread, in_turn
+from .settings import (
+    AuthSettings,
+    DaemonSettings,
+    JwtSettings,
+    ListenerSettings,
+    TimeoutSettings,
+    TlsSettings,
+    TokenSettings,
+)
 from .signals import raise_descriptor_limit
 from .tracing import Tracer
 from .wire import SocketWire, StreamWire, Wire
 
 __all__ = [
+    "AuthSettings",
+    "Authenticator",
     "Clock",
     "Connection",
     "Daemon",
     "DaemonSettings",
+    "JwtSettings",
     "Listener",
     "ListenerSettings",
+    "Offload",
     "OpenEndpoint",
     "SocketWire",
     "StreamWire",
     "SystemClock",
     "TimeoutSettings",
     "TlsSettings",
+    "TokenSettings",
     "Tracer",
     "Wire",
+    "in_thread",
+    "in_turn",
     "make_tls_context",
     "open_daemon",
     "raise_descriptor_limit",

@@ -19,8 +19,11 @@ import trio
 from attrs import define, field, frozen
 from trio_websocket import ConnectionClosed, wrap_server_stream
 
-from tercet_protocol import CloseCode
+from tercet_protocol import CloseCode, ErrorCode
 
+from ..core import Answer, Arrival, Identity, RefusedError
+from .authenticator import Authenticator
+from .clock import Clock
 from .flusher import Flusher
 from .frames import FrameReader
 from .keepalive import Deadlines
@@ -69,6 +72,8 @@ class Services:
         open_endpoint: makes the endpoint of a new connection; the place of further protocols.
         max_message: bytes that a message may have (frames: twice that).
         is_draining: whether newcomers are turned away.
+        clock: for what comes later than the request that it answers.
+        authenticator: says whose tokens are; None where they mean nothing.
         lane: whether whole data frames bypass trio-websocket.
     """
 
@@ -78,6 +83,8 @@ class Services:
     flusher: Flusher
     deadlines: Deadlines
     is_draining: Callable[[], bool]
+    clock: Clock
+    authenticator: Authenticator | None = None
     tracer: Tracer | None = None
     lane: bool = True
 
@@ -90,6 +97,7 @@ class Connection:
         established: called once it has become a WebSocket, and …
         ended: … when it is none any more.
         drain_at: when a planned stop closes it, in Trio's time.
+        arrival: what was known of it when it became a WebSocket.
     """
 
     wire: Wire
@@ -98,6 +106,7 @@ class Connection:
     established: Callable[[Connection], None] = field(default=lambda _: None, repr=False)
     ended: Callable[[Connection], None] = field(default=lambda _: None, repr=False)
     drain_at: float = math.inf
+    arrival: Arrival = field(factory=Arrival, repr=False)
     ticket: int = 0
     _link: Link | None = field(default=None, init=False, repr=False)
     _endpoint: OpenEndpoint | None = field(default=None, init=False, repr=False)
@@ -153,6 +162,7 @@ class Connection:
 
     async def _converse(self, upgrade: Upgrade) -> None:
         services = self.services
+        self.arrival = Arrival(self.wire.identity, upgrade.bearer, self.wire.is_private)
         endpoint = self._endpoint = services.open_endpoint(self)
         began = trio.current_time()
         with ExitStack() as at_end:
@@ -227,6 +237,29 @@ class Connection:
         """Begin to close."""
         if self._link is not None:
             self._link.close(code, reason)
+
+    def authenticate(self, token: str, answer: Answer) -> None:
+        """Have a token verified, in this connection's nursery."""
+        if self._link is not None:
+            self._link.nursery.start_soon(self._authenticate, self._link, token, answer)
+
+    async def _authenticate(self, link: Link, token: str, answer: Answer) -> None:
+        services, endpoint = self.services, self._endpoint
+        verdict: Identity | RefusedError = RefusedError(ErrorCode.UNAUTHORIZED, "tokens are not taken here")
+        try:
+            if services.authenticator is not None:
+                verdict = await services.authenticator.verify(token)
+            # From here to the end it is one step: what was verified cannot be revoked in between.
+            answer(verdict, services.clock.moment())
+        except Exception as error:  # noqa: BLE001 - the boundary of a connection
+            link.fault(error)
+        finally:
+            link.release()
+        label = None if endpoint is None else endpoint.label
+        if isinstance(verdict, Identity):
+            log.info("authenticated", connection=label, user=verdict.user, source=verdict.source)
+        else:
+            log.info("not authenticated", connection=label, peer=self.wire.peer, reason=verdict.message)
 
     # Timed
 

@@ -20,20 +20,24 @@ import trio
 from attrs import define, field
 
 from .. import __version__
-from ..core import Broker, BrokerStatistics, Entropy
+from ..core import Access, Broker, BrokerStatistics, Entropy, Rule, Rules
+from .authenticator import Authenticator
 from .clock import Clock, SystemClock, system_entropy
 from .connection import Connection, OpenEndpoint, Services
 from .endpoint import SessionEndpoint
 from .flusher import Flusher
 from .keepalive import Deadlines
+from .key_set import Fetch, fetch
 from .listeners import Listener, accept_forever, open_listeners
-from .settings import DaemonSettings
+from .offload import Offload, in_thread
+from .settings import AuthSettings, DaemonSettings
 from .signals import obey_signals
 from .tracing import Tracer
 from .wire import Wire
 
 log = structlog.get_logger("tercet")
 
+_KEY_BITS = 256  # of the hash by which verified tokens are remembered
 _SWEEP = 1.0  # seconds between two looks at what has expired
 
 
@@ -51,6 +55,12 @@ class Daemon:
         open_endpoint: serves connections with something else than sessions of `broker`.
         broker: the core; a new one with nothing in its logs unless given. One that has served before
             (`Broker.reopen`) brings its epochs, logs, retained values and keys with it.
+        offload: runs what takes long, such as verifying a static token; in a thread unless given.
+        fetch: gets the key sets of issuers of tokens, from the network unless given; run by `offload`.
+        authenticator: says whose tokens are; None where the settings have no `auth`.
+
+    Raises:
+        OSError, ValueError: a key file of the settings cannot be used.
     """
 
     settings: DaemonSettings = field(factory=DaemonSettings)
@@ -61,6 +71,9 @@ class Daemon:
     lane: bool = field(default=True, kw_only=True)
     open_endpoint: Callable[[Connection], OpenEndpoint] | None = field(default=None, kw_only=True)
     broker: Broker = field(kw_only=True, repr=False)
+    offload: Offload = field(default=in_thread, kw_only=True, repr=False)
+    fetch: Fetch = field(default=fetch, kw_only=True, repr=False)
+    authenticator: Authenticator | None = field(default=None, init=False, repr=False)
     _deadlines: Deadlines = field(factory=Deadlines, init=False, repr=False)
     _flusher: Flusher = field(factory=Flusher, init=False, repr=False)
     _established: dict[Connection, None] = field(factory=dict, init=False, repr=False)  # an ordered set
@@ -78,9 +91,13 @@ class Daemon:
         )
 
     def __attrs_post_init__(self) -> None:
-        """Have the flusher carry what the broker fans out."""
+        """Let the flusher settle what was published, and tell the broker who may come in."""
         self.broker.fan_out.settle_soon = self._flusher.call
         self._flusher.settle = self.broker.fan_out.settle
+        self.broker.access = _access(self.settings.auth, self.settings.rules)
+        if self.settings.auth is not None:
+            key = self.entropy.getrandbits(_KEY_BITS).to_bytes(_KEY_BITS // 8, "big")
+            self.authenticator = Authenticator(self.settings.auth, self.clock, key, self.offload, self.fetch)
 
     async def run(
         self, *, signals: bool = False, task_status: trio.TaskStatus[tuple[str, ...]] = trio.TASK_STATUS_IGNORED
@@ -102,6 +119,8 @@ class Daemon:
             async with trio.open_nursery() as daemon:
                 for service in (self._flusher.run, self._deadlines.run, self._sweep):
                     daemon.start_soon(service)
+                if self.authenticator is not None:
+                    await daemon.start(self.authenticator.run)
                 if signals:
                     await daemon.start(obey_signals, self.drain, daemon.cancel_scope.cancel)
                 async with trio.open_nursery() as connections:
@@ -124,7 +143,7 @@ class Daemon:
         if open_endpoint is None:
 
             def open_endpoint(connection: Connection) -> OpenEndpoint:
-                return SessionEndpoint.open(self.broker, self.clock, connection)
+                return SessionEndpoint.open(self.broker, self.clock, connection, connection.arrival)
 
         return Services(
             open_endpoint=open_endpoint,
@@ -133,6 +152,8 @@ class Daemon:
             flusher=self._flusher,
             deadlines=self._deadlines,
             is_draining=self._drain_begun.is_set,
+            clock=self.clock,
+            authenticator=self.authenticator,
             tracer=self.tracer,
             lane=self.lane,
         )
@@ -160,6 +181,30 @@ class Daemon:
             await trio.sleep(_SWEEP)
             for _ in self.broker.sweep(self.clock.moment().now):
                 await trio.lowlevel.checkpoint()
+
+    # Who may come in, and do what
+
+    def set_access(self, auth: AuthSettings | None, rules: tuple[Rule, ...]) -> None:
+        """Put other settings for authentication and other rules into place, in one step.
+
+        Connections go on. A subscription that is not allowed any more ends
+        with `unsubscribed` and `forbidden`; who was known by a token or an
+        issuer that is gone, or is anonymous where that is not wanted any more,
+        is closed with 3000. Whether there is authentication at all cannot be
+        changed.
+
+        Raises:
+            OSError, ValueError: a key file cannot be used, or there was no
+                `auth` and now there is, or the other way round. Then nothing has changed.
+        """
+        moment = self.clock.moment()
+        access = _access(auth, rules)
+        if self.authenticator is None or auth is None:
+            if self.authenticator is not None or auth is not None:
+                raise ValueError("authentication can only be turned on or off by a restart")
+            self.broker.set_rules(access.rules)
+        else:
+            self.broker.set_access(access, self.authenticator.replace(auth), moment)
 
     # The planned stop
 
@@ -195,6 +240,12 @@ class Daemon:
     def statistics(self) -> BrokerStatistics:
         """Return the broker's counts as they are now."""
         return self.broker.statistics()
+
+
+def _access(auth: AuthSettings | None, rules: tuple[Rule, ...]) -> Access:
+    if auth is None:
+        return Access(Rules(rules))
+    return Access(Rules(rules), takes_tokens=True, required=auth.required, grace=auth.grace)
 
 
 @asynccontextmanager

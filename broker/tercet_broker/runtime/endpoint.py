@@ -7,7 +7,7 @@ from attrs import define, field
 
 from tercet_protocol import CloseCode
 
-from ..core import Broker, Carrier, Moment, Session
+from ..core import Arrival, Broker, Carrier, Moment, Session
 from ..core.outbox import Outbox
 from .clock import Clock
 
@@ -29,9 +29,9 @@ class SessionEndpoint:
         self._moment = self.clock.moment()
 
     @classmethod
-    def open(cls, broker: Broker, clock: Clock, carrier: Carrier) -> SessionEndpoint:
+    def open(cls, broker: Broker, clock: Clock, carrier: Carrier, arrival: Arrival | None = None) -> SessionEndpoint:
         """Open a session on a connection."""
-        return cls(broker.open(carrier), clock)
+        return cls(broker.open(carrier, arrival), clock)
 
     @property
     def label(self) -> str:

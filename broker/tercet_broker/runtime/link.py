@@ -246,6 +246,10 @@ class Link(trio.abc.Stream):
         self._is_held = False
         self._released.unpark_all()
 
+    def release(self) -> None:
+        """Look again whether what has been received may be served."""
+        self._released.unpark_all()
+
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Queue trio-websocket's bytes. They are bounded: the reader, which causes them, stops for the outbox."""
         await trio.lowlevel.checkpoint()

@@ -72,12 +72,17 @@ class Listener(Protocol):
 
 @define(eq=False)
 class SocketListener:
-    """Listens on one socket."""
+    """Listens on one socket.
+
+    Attributes:
+        is_private: whether tokens are taken here: it is encrypted, on loopback, or said to be `insecure`.
+    """
 
     sock: socket.socket = field(repr=False)
     url: str
     path: str
     context: ssl.SSLContext | None = field(default=None, repr=False)
+    is_private: bool = True
 
     async def accept(self) -> Wire:
         """Return the next connection as a wire, with no byte exchanged yet."""
@@ -108,7 +113,7 @@ class SocketListener:
                 except OSError:
                     continue  # it is gone already
                 on_failure.pop_all()
-            return SocketWire(sock, _peer_name(address))
+            return SocketWire(sock, _peer_name(address), self.is_private)
 
     async def aclose(self) -> None:
         """Close the socket; what waits in `accept` ends with `trio.ClosedResourceError`."""
@@ -164,7 +169,8 @@ async def open_listeners(settings: tuple[ListenerSettings, ...]) -> AsyncIterato
                 scheme = "ws" if one.tls is None else "wss"
                 urls = [f"{scheme}://{_authority(sock, address)}{one.path.rstrip('/')}" for sock in opened]
             for sock, url in zip(opened, urls, strict=True):
-                listener = SocketListener(sock, url, one.path, context)
+                is_private = context is not None or address.is_loopback or one.insecure
+                listener = SocketListener(sock, url, one.path, context, is_private)
                 stack.push_async_callback(listener.aclose)
                 listeners.append(listener)
         yield tuple(listeners)

@@ -11,9 +11,10 @@ import base64
 import binascii
 import re
 from collections.abc import Callable
+from urllib.parse import parse_qsl
 
 import h11
-from attrs import frozen
+from attrs import field, frozen
 
 from tercet_protocol import SUBPROTOCOL
 
@@ -24,6 +25,11 @@ _CHUNK = 4 * 1024
 _KEY_BYTES = 16  # RFC 6455, 4.1
 _VERSION = "13"
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_TOKEN68 = re.compile(r"[A-Za-z0-9\-._~+/]+=*")  # RFC 9110, 11.2
+_JWT = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*", re.ASCII)
+_TOKEN_NAMES = frozenset(
+    {"token", "access_token", "auth_token", "id_token", "auth", "authorization", "bearer", "jwt", "api_key", "apikey"}
+)
 _HEALTH = "/health"
 
 
@@ -35,11 +41,13 @@ class Upgrade:
         key: the `Sec-WebSocket-Key`.
         subprotocol: the one that was agreed on; None if the client offered none.
         trailing: bytes that came behind the head: the first frames, perhaps.
+        bearer: the token of `Authorization: Bearer`, or None.
     """
 
     key: str
     subprotocol: str | None
     trailing: bytes
+    bearer: str | None = field(default=None, repr=False)
 
     def canonical_request(self) -> bytes:
         """Return the request as trio-websocket shall see it, built from nothing but what was checked."""
@@ -109,7 +117,9 @@ async def read_upgrade(wire: Wire, path: str, *, is_draining: Callable[[], bool]
         try:
             event = connection.next_event()
         except h11.RemoteProtocolError as error:
-            raise Refusal(error.error_status_hint, f"not a valid HTTP request: {_printable(str(error))}") from error
+            # What h11 says ends with the offending line, which may hold a token.
+            what = _printable(str(error).partition(":")[0])
+            raise Refusal(error.error_status_hint, f"not a valid HTTP request: {what}") from None
         if event is h11.NEED_DATA:
             data = await wire.receive(_CHUNK)
             if not data:
@@ -120,21 +130,22 @@ async def read_upgrade(wire: Wire, path: str, *, is_draining: Callable[[], bool]
         else:
             raise Refusal(400, "not a valid HTTP request")
     try:
-        subprotocol, key = _check(event, path, is_draining=is_draining())
+        subprotocol, key, bearer = _check(event, path, is_draining=is_draining())
     except Refusal as refusal:
         refusal.has_body = event.method != b"HEAD"
         raise
     # What follows the head of a GET without a body is for the other protocol.
     connection.next_event()
     trailing, _ = connection.trailing_data
-    return Upgrade(key, subprotocol, trailing)
+    return Upgrade(key, subprotocol, trailing, bearer)
 
 
-def _check(request: h11.Request, path: str, *, is_draining: bool) -> tuple[str | None, str]:
-    """Return the agreed subprotocol and the key of a request, or raise the refusal it gets."""
+def _check(request: h11.Request, path: str, *, is_draining: bool) -> tuple[str | None, str, str | None]:
+    """Return the agreed subprotocol, the key and the token of a request, or raise the refusal it gets."""
     headers: dict[str, list[str]] = {}
     for name, value in request.headers:
         headers.setdefault(name.decode("ascii"), []).append(value.decode("latin-1"))
+    _refuse_token_in_url(request.target.decode("latin-1"))
     target = _path_of(request.target.decode("latin-1"))
     busy = Refusal(503, "the broker is about to stop", (("Retry-After", "5"),))
     wants_websocket = "websocket" in _tokens(headers, "upgrade")
@@ -154,7 +165,33 @@ def _check(request: h11.Request, path: str, *, is_draining: bool) -> tuple[str |
         raise Refusal(426, "only WebSocket version 13 is spoken here", (("Sec-WebSocket-Version", _VERSION),))
     if is_draining:
         raise busy
-    return _agree_on_subprotocol(headers), _check_key(headers.get("sec-websocket-key", []))
+    bearer = _bearer(headers.get("authorization", []))
+    return _agree_on_subprotocol(headers), _check_key(headers.get("sec-websocket-key", [])), bearer
+
+
+def _refuse_token_in_url(target: str) -> None:
+    """Refuse a URL with a token in its query: URLs are logged everywhere (RFC 6750, 5.3)."""
+    query = target.partition("?")[2]
+    for name, value in parse_qsl(query, keep_blank_values=True, max_num_fields=None):
+        if name.lower() in _TOKEN_NAMES or _JWT.fullmatch(value):
+            raise Refusal(
+                400,
+                "a token does not belong into a URL, which is written to logs on the way; "
+                "send it in 'connect', or as 'Authorization: Bearer'. Consider this one as known to others",
+            )
+
+
+def _bearer(values: list[str]) -> str | None:
+    """Return the token of the Authorization header (RFC 6750, 2.1); those of other schemes are not for us."""
+    if len(values) > 1:
+        raise Refusal(400, "Authorization may be given once")
+    scheme, _, token = values[0].partition(" ") if values else ("", "", "")
+    if scheme.lower() != "bearer":
+        return None
+    token = token.strip(" ")
+    if not _TOKEN68.fullmatch(token):
+        raise Refusal(400, "'Authorization: Bearer' must be followed by a token")
+    return token
 
 
 def _path_of(target: str) -> str:

@@ -19,6 +19,8 @@ from abc import ABC, abstractmethod
 import trio
 from attrs import define, field
 
+from ..core import Identity
+
 # What OpenSSL encrypts in one go (RFC 8446, 5.1): once it has begun with a
 # piece, it wants that very piece again until the socket has taken it.
 _TLS_RECORD = 16 * 1024
@@ -36,6 +38,10 @@ class Wire(ABC):
     peer: str
     #: Whether all that was taken has left this process.
     is_flushed: bool
+    #: Whether nobody on the way can read what it carries, or that is accepted: only then tokens are taken.
+    is_private: bool = True
+    #: Whom the handshake has shown the peer to be, by a certificate; None for nobody.
+    identity: Identity | None = None
 
     @abstractmethod
     async def handshake(self) -> None:
@@ -86,6 +92,7 @@ class SocketWire(Wire):
 
     sock: socket.socket = field(repr=False)
     peer: str
+    is_private: bool = True
     is_flushed: bool = field(default=True, init=False)  # not while OpenSSL has begun with …
     _unsent: bytes = field(default=b"", repr=False)  # … a record
     _wants_read: bool = False  # whether OpenSSL must read before it can write on
