@@ -140,6 +140,6 @@ def test_filter_that_is_none(text: str) -> None:
 def test_rule_without_anything() -> None:
     for empty in ({"filters": ()}, {"allow": ()}):
         with pytest.raises(ValueError, match="must not be empty"):
-            rule("*", **empty)  # type: ignore[arg-type]
+            rule("*", **empty)
     with pytest.raises(ValueError, match="must not be empty"):
         rule()

@@ -18,6 +18,7 @@ def check(context: click.Context, file: Path) -> None:
     Prints the effective configuration, every default filled in, as TOML that
     can be used as a configuration itself. If anything is wrong, prints every
     problem on standard error instead, each with its path, and exits with 2.
+    Warnings go there too, and change nothing.
 
     \b
     Examples:
@@ -31,4 +32,6 @@ def check(context: click.Context, file: Path) -> None:
     except config.ConfigError as error:
         click.echo(str(error), err=True)
         context.exit(ExitCode.USAGE)
+    for warning in config.warnings(loaded):
+        click.echo(f"{file}: warning: {warning}", err=True)
     click.echo(config.render(loaded), nl=False)

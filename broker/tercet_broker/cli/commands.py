@@ -15,6 +15,7 @@ from .exits import ExitCode
 from .publish import publish
 from .serve import serve
 from .subscribe import subscribe
+from .token import token
 
 _GROUP = "tercet.commands"
 _EPILOG = """\
@@ -59,7 +60,7 @@ def tercet() -> None:
     """
 
 
-for _command in (serve, check, publish, subscribe, certificate):
+for _command in (serve, check, publish, subscribe, certificate, token):
     tercet.add_command(_command)
 
 

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import attrs
 import click
+import structlog
 import trio
 
 from .. import config, logs
@@ -23,6 +24,8 @@ from ..runtime.address import parse_bind
 from ..runtime.settings import DaemonSettings, ListenerSettings
 from .exits import ExitCode, Failure, InputFailure, first_of
 from .trace import Trace
+
+log = structlog.get_logger("tercet")
 
 # What is served without a configuration: every namespace has a short history,
 # so that the first tries of `last`, `history` and a resume find something. In
@@ -62,8 +65,13 @@ def serve_file(file: Path | None, bind: str | None, *, trace: bool = False) -> E
     if bind is not None:
         daemon_settings = attrs.evolve(daemon_settings, listeners=(_plain_listener(bind),))
     logs.configure(loaded.logging)
+    for warning in config.warnings(loaded):
+        log.warning("insecure", option=warning.path, reason=warning.message)
     raise_descriptor_limit()
-    daemon = Daemon(daemon_settings, tracer=Trace(sys.stderr) if trace else None)
+    try:
+        daemon = Daemon(daemon_settings, tracer=Trace(sys.stderr) if trace else None)
+    except (OSError, ValueError) as error:  # a key file has changed since it was loaded
+        raise Failure(f"cannot use the configuration: {error}") from error
     return trio.run(run, daemon, [listener.bind for listener in daemon_settings.listeners])
 
 

@@ -6,6 +6,8 @@ import struct
 from contextlib import suppress
 from typing import TextIO
 
+import msgspec
+
 from ..printable import printable
 
 MAX_SHOWN = 1000
@@ -25,7 +27,24 @@ def describe(connection: str, direction: str, opcode: str, payload: bytes) -> st
     if opcode.lower() == "close" and len(payload) >= 2:  # noqa: PLR2004 - RFC 6455, 5.5.1: a code, then a reason
         (code,) = struct.unpack_from("!H", payload)
         return printable(f"{line} {code} {_text(payload[2:])}".rstrip())
+    if direction == "in" and _may_hold_token(opcode.lower(), payload):
+        return f"{line} (not shown: it may hold a token)"
     return printable(f"{line} {_text(payload)}".rstrip())
+
+
+def _may_hold_token(opcode: str, payload: bytes) -> bool:
+    """Tell whether a frame is a `connect` with a token or an `authenticate`, or a part of a message that may be.
+
+    What is one object and has no such key has none, however that would be
+    spelt; what is no whole object, a fragment or a mistake, may be anything.
+    """
+    if opcode not in {"text", "binary", "continuation"} or not payload:
+        return False
+    try:
+        decoded = msgspec.json.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return b"{" in payload or opcode == "continuation"
+    return isinstance(decoded, dict) and "token" in decoded
 
 
 def _text(payload: bytes) -> str:

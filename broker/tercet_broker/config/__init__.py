@@ -8,5 +8,6 @@ from __future__ import annotations
 from .loading import Config, load, parse
 from .problems import ConfigError, Problem
 from .rendering import render
+from .warnings import warnings
 
-__all__ = ["Config", "ConfigError", "Problem", "load", "parse", "render"]
+__all__ = ["Config", "ConfigError", "Problem", "load", "parse", "render", "warnings"]

@@ -12,10 +12,13 @@ from typing import Any, TypeVar
 import attrs
 from attrs import Factory, field, frozen
 
+from ..core.rules import Rule
 from ..core.settings import BrokerSettings, LimitSettings, NamespaceSettings, positive
 from ..logs import LoggingSettings
 from ..runtime.address import Address, TcpAddress, parse_bind
-from ..runtime.settings import DaemonSettings, ListenerSettings, TimeoutSettings
+from ..runtime.json_web_tokens import load_key
+from ..runtime.key_set import check_url
+from ..runtime.settings import AuthSettings, DaemonSettings, JwtSettings, ListenerSettings, TimeoutSettings
 from .problems import ConfigError, Problem, did_you_mean
 from .structure import InvalidValueError, Structurer, join
 from .tls import check_pair
@@ -63,6 +66,8 @@ SECTIONS: Mapping[str, type] = {
     "default": DefaultNamespaceSettings,
     "limits": LimitSettings,
     "timeouts": TimeoutSettings,
+    "auth": AuthSettings,
+    "rule": Rule,
     "logging": LoggingSettings,
 }
 """{section of the file: the class that one of its tables becomes}"""
@@ -136,6 +141,7 @@ class _Loading:
                 (ListenerSettings, "bind"): parse_bind,
                 (ListenerSettings, "path"): _check_path,
                 (ListenerSettings, "backlog"): _check_backlog,
+                (JwtSettings, "jwks"): check_url,
             },
         )
 
@@ -147,6 +153,8 @@ class _Loading:
         default = self._table("default", DefaultNamespaceSettings)
         limits = self._table("limits", LimitSettings)
         timeouts = self._table("timeouts", TimeoutSettings)
+        auth = self._auth()
+        rules = self._rules()
         logging = self._table("logging", LoggingSettings)
         if default is not None and not default.allow and not self._document.get("namespace"):
             message = "without a [namespace.NAME] there is no topic that anyone could use"
@@ -159,7 +167,7 @@ class _Loading:
             unnamed_limit=default.limit,
             limits=limits,
         )
-        return Config(DaemonSettings(listeners, broker, timeouts), logging)
+        return Config(DaemonSettings(listeners, broker, timeouts, auth, rules), logging)
 
     def _check_sections(self) -> None:
         for key in self._document:
@@ -178,6 +186,39 @@ class _Loading:
 
     def _table(self, name: str, cls: type[T]) -> T | None:
         return self._structure(self._document.get(name, {}), cls, name)
+
+    def _auth(self) -> AuthSettings | None:
+        if "auth" not in self._document:
+            return None
+        auth = self._table("auth", AuthSettings)
+        if auth is None:
+            return None
+        if not (auth.token or auth.jwt):
+            message = "without a [[auth.token]] or a [[auth.jwt]] there is nobody that anyone could be"
+            self.problems.append(Problem("auth", message))
+        ids: dict[str, int] = {}
+        for number, token in enumerate(auth.token):
+            if ids.setdefault(token.id, number) != number:
+                message = f"{token.id!r} is taken by auth.token[{ids[token.id]}]"
+                self.problems.append(Problem(f"auth.token[{number}].id", message))
+        for number, jwt in enumerate(auth.jwt):
+            if jwt.key is None:
+                continue
+            try:
+                load_key(jwt.key, jwt.algorithm)
+            except (OSError, ValueError) as error:
+                strerror = error.strerror if isinstance(error, OSError) else None
+                message = f"'{jwt.key}' cannot be read: {strerror}" if strerror else str(error)
+                self.problems.append(Problem(f"auth.jwt[{number}].key", message))
+        return auth
+
+    def _rules(self) -> tuple[Rule, ...]:
+        tables = self._document.get("rule", [])
+        if not isinstance(tables, list):
+            self.problems.append(Problem("rule", "there may be several: write [[rule]], with two brackets"))
+            return ()
+        found = (self._structure(table, Rule, f"rule[{number}]") for number, table in enumerate(tables))
+        return tuple(rule for rule in found if rule is not None)
 
     def _namespaces(self) -> dict[str, NamespaceSettings]:
         tables = self._document.get("namespace", {})
@@ -223,7 +264,8 @@ class _Loading:
 
 
 def _heading(name: str) -> str:
-    return {"listener": "[[listener]]", "namespace": "[namespace.NAME]"}.get(name, f"[{name}]")
+    special = {"listener": "[[listener]]", "namespace": "[namespace.NAME]", "rule": "[[rule]]"}
+    return special.get(name, f"[{name}]")
 
 
 def _listener_problems(

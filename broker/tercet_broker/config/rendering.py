@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import attrs
@@ -16,6 +16,8 @@ _ABSENT = {
     "history": "none; only the handover run is kept",
     "seconds": "no limit",
     "tls": "none",
+    "key": "none",
+    "jwks": "none",
 }
 
 
@@ -30,6 +32,15 @@ def render(config: Config) -> str:
     lines += ["[default]", *_default(broker), ""]
     lines += ["[limits]", *_options(broker.limits), ""]
     lines += ["[timeouts]", *_options(config.daemon.timeouts), ""]
+    auth = config.daemon.auth
+    if auth is not None:
+        lines += ["[auth]", *_options(auth, without=("token", "jwt")), ""]
+        for token in auth.token:
+            lines += ["[[auth.token]]", *_options(token), ""]
+        for jwt in auth.jwt:
+            lines += ["[[auth.jwt]]", *_options(jwt), ""]
+    for rule in config.daemon.rules:
+        lines += ["[[rule]]", *_options(rule), ""]
     lines += ["[logging]", *_options(config.logging)]
     return "\n".join(lines) + "\n"
 
@@ -40,8 +51,10 @@ def _default(broker: BrokerSettings) -> Iterator[str]:
     yield from _options(broker.unnamed or NamespaceSettings())
 
 
-def _options(settings: attrs.AttrsInstance) -> Iterator[str]:
+def _options(settings: attrs.AttrsInstance, *, without: Collection[str] = ()) -> Iterator[str]:
     for name, value in _items(settings).items():
+        if name in without:
+            continue
         if value is None:
             yield f"# {name}: {_ABSENT[name]}"
         else:
@@ -64,6 +77,8 @@ def _value(value: object) -> str:
             return quote(str(value.absolute()))
         case str():
             return quote(value)
+        case tuple():
+            return f"[{', '.join(_value(item) for item in value)}]"
         case _ if attrs.has(type(value)):
             items = _items(value)  # type: ignore[arg-type] # attrs.has is no type guard for an object
             return "{ " + ", ".join(f"{k} = {_value(v)}" for k, v in items.items() if v is not None) + " }"

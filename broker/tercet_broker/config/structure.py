@@ -7,6 +7,7 @@ validator's error belongs to its attribute, and errors are sentences.
 
 from __future__ import annotations
 
+import enum
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -71,6 +72,12 @@ class Structurer:
         hook(str, _structure_str)
         hook(Path, self._structure_path)
         self._converter.register_structure_hook_func(
+            lambda cls: getattr(cls, "__origin__", None) is tuple, self._structure_tuple
+        )
+        self._converter.register_structure_hook_func(
+            lambda cls: isinstance(cls, type) and issubclass(cls, enum.Enum), _structure_enum
+        )
+        self._converter.register_structure_hook_func(
             lambda cls: getattr(cls, "__origin__", None) is Literal, _structure_choice
         )
         self._converter.register_structure_hook_factory(attrs.has, self._make_class_hook)
@@ -87,6 +94,14 @@ class Structurer:
         if not text or "\0" in text:
             raise InvalidValueError("must be the name of a file")
         return self._folder / text
+
+    def _structure_tuple(self, value: object, cls: Any) -> tuple[object, ...]:
+        """Structure a list; never a text, which Python would take for a list of characters."""
+        of = get_args(cls)[0]
+        if not isinstance(value, list):
+            meant = "with two brackets: [[…]]" if attrs.has(of) else "in brackets: […]"
+            raise InvalidValueError(f"must be a list, not {_describe(value)}", meant)
+        return tuple(self._converter.structure(value, list[of]))  # type: ignore[valid-type]  # known at run time
 
     def _make_class_hook(self, cls: type) -> Callable[[Any, Any], Any]:
         attrs.resolve_types(cls)
@@ -184,6 +199,10 @@ def _structure_str(value: object, _: object) -> str:
         return value
     meant = f"in quotes: {quote(str(value))}" if type(value) in (int, float) else None
     raise InvalidValueError(f"must be a text, not {_describe(value)}", meant)
+
+
+def _structure_enum(value: object, cls: Any) -> object:
+    return cls(_structure_choice(value, Literal[tuple(str(one) for one in cls)]))
 
 
 def _structure_choice(value: object, cls: Any) -> object:

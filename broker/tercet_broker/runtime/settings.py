@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from argon2 import extract_parameters
 from argon2.exceptions import InvalidHashError
-from attrs import Attribute, Factory, field, frozen, validators
+from attrs import Factory, field, frozen, validators
 
 from ..core.rules import Rule
 from ..core.settings import BrokerSettings, positive
 
 Algorithm = Literal["HS256", "RS256", "ES256", "EdDSA"]
 ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)
-
-_Validator = Callable[[object, "Attribute[Any]", Any], None]
 
 
 @frozen
@@ -73,7 +70,7 @@ def _check_hash(_: object, __: object, value: str) -> None:
     try:
         extract_parameters(value)
     except InvalidHashError as error:
-        raise ValueError("must be an argon2 hash, as `tercet token` prints it") from error
+        raise ValueError("must be an argon2 hash, as 'tercet token' prints it") from error
 
 
 def _check_id(_: object, __: object, value: str) -> None:
@@ -81,7 +78,9 @@ def _check_id(_: object, __: object, value: str) -> None:
         raise ValueError(f"must be letters, digits, '-' and '_', not {value!r}")
 
 
-_not_empty: _Validator = validators.min_len(1)
+def _not_empty(_: object, __: object, value: str) -> None:
+    if not value:
+        raise ValueError("must not be empty")
 
 
 @frozen
