@@ -16,11 +16,14 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import hypothesis
 import pytest
+
+# What every token of the suite has in it, so that one that leaks is seen.
+CANARY = "Canary_0d1e5f7a9b3c"
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -89,6 +92,23 @@ def _tell_coverage(path: Path) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"needs(*tools): is skipped without these: {', '.join(TOOLS)}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail a test whose output or logs hold the canary: a token must not be in any."""
+    report = yield
+    for name, text in report.sections:
+        if CANARY in text:
+            report.outcome = "failed"
+            report.longrepr = f"a token stands in what the test has written: {name}"
+    return report
+
+
+@pytest.fixture
+def canary() -> str:
+    """A secret for tokens. Whatever writes it anywhere fails the test."""
+    return CANARY
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -13,7 +13,7 @@ from tercet_broker import certificates, config
 from tercet_broker.cli import main, tercet
 from tercet_broker.cli.certificate import DEFAULT_NAMES
 
-COMMANDS = ["serve", "check", "publish", "subscribe", "certificate"]
+COMMANDS = ["serve", "check", "publish", "subscribe", "certificate", "token"]
 
 
 def test_commands_are_these() -> None:

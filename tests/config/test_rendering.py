@@ -10,9 +10,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tercet_broker import config
+from tercet_broker.core import Action, Rule
 from tercet_broker.core.settings import BrokerSettings, HistorySettings, LimitSettings, NamespaceSettings
 from tercet_broker.logs import LoggingSettings
-from tercet_broker.runtime.settings import DaemonSettings, ListenerSettings, TimeoutSettings, TlsSettings
+from tercet_broker.runtime.settings import (
+    AuthSettings,
+    DaemonSettings,
+    JwtSettings,
+    ListenerSettings,
+    TimeoutSettings,
+    TlsSettings,
+    TokenSettings,
+)
+
+HASH = "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$6W0SzRvOPl4Uhp0tqDF4tw"
 
 counts = st.integers(1, 2**63 - 1)
 seconds = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
@@ -41,6 +52,41 @@ def limits(draw: st.DrawFn) -> LimitSettings:
     return LimitSettings(**values)  # type: ignore[arg-type] # values of both kinds, each in its place
 
 
+texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=10)
+rules = st.builds(
+    Rule,
+    who=st.lists(
+        st.sampled_from(["*", "anonymous", "authenticated"]) | texts.map("user:{}".format), min_size=1, max_size=3
+    ).map(tuple),
+    allow=st.lists(st.sampled_from(Action), min_size=1, max_size=4).map(tuple),
+    filters=st.lists(st.sampled_from(["a/#", "+/x", "inbox/{user}/#"]), min_size=1, max_size=3).map(tuple),
+)
+tokens = st.builds(
+    TokenSettings,
+    id=st.text(string.ascii_letters, min_size=1, max_size=8),
+    hash=st.just(HASH),
+    user=texts,
+    groups=st.lists(texts, max_size=2).map(tuple),
+)
+published = st.builds(
+    JwtSettings,
+    issuer=texts,
+    audience=texts,
+    algorithm=st.sampled_from(["RS256", "ES256", "EdDSA"]),
+    key=st.none(),
+    jwks=st.just("https://login.example/keys"),
+    user_claim=texts,
+    groups_claim=texts,
+)
+auths = st.builds(
+    AuthSettings,
+    required=st.booleans(),
+    grace=st.floats(min_value=0, allow_infinity=False),
+    token=st.lists(tokens, min_size=1, max_size=2, unique_by=lambda token: token.id).map(tuple),
+    jwt=st.lists(published, max_size=2).map(tuple),
+)
+
+
 @st.composite
 def configurations(draw: st.DrawFn, pems: Path) -> config.Config:
     tls = TlsSettings(pems / "cert.pem", pems / "key.pem")
@@ -61,6 +107,8 @@ def configurations(draw: st.DrawFn, pems: Path) -> config.Config:
             listeners,
             BrokerSettings(named, unnamed, draw(counts), draw(limits())),
             draw(st.builds(TimeoutSettings, **{a.name: seconds for a in attrs.fields(TimeoutSettings)})),
+            draw(st.none() | auths),
+            draw(st.lists(rules, max_size=2).map(tuple)),
         ),
         draw(
             st.builds(

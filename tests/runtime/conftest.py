@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import random
 import ssl
+import traceback
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -397,10 +398,18 @@ async def _running(harness: Harness) -> AsyncIterator[Harness]:
 
 
 @pytest.fixture(autouse=True)
-def logs() -> Iterator[Logs]:
-    """What was logged; nothing is printed."""
+def logs(canary: str) -> Iterator[Logs]:
+    """What was logged; nothing is printed. No token may be in it."""
     with structlog.testing.capture_logs() as entries:
         yield entries
+    assert not [entry for entry in entries if canary in render_entry(entry)], "a token was logged"
+
+
+def render_entry(entry: MutableMapping[str, Any]) -> str:
+    """Return all that a log line would say, the traceback included."""
+    error = entry.get("exc_info")
+    trace = "".join(traceback.format_exception(error)) if isinstance(error, BaseException) else ""
+    return f"{entry!r}{trace}"
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,6 +15,8 @@ import tercet
 
 from ..printable import printable
 from .exits import Failure, InputFailure, first_of
+
+_MAX_TOKEN_FILE = 16 * 1024  # bytes
 
 
 def ssl_context(ca: Path | None) -> ssl.SSLContext | None:
@@ -33,8 +36,27 @@ def ssl_context(ca: Path | None) -> ssl.SSLContext | None:
         raise InputFailure(f"--ca: '{ca}' cannot be read: {reason}") from error
 
 
+def read_token(token_file: Path | None) -> str | None:
+    """Return the token in `token_file`, or without one the environment's TERCET_TOKEN, or None.
+
+    Raises:
+        InputFailure: the file cannot be read or holds no token.
+    """
+    if token_file is None:
+        return os.environ.get("TERCET_TOKEN") or None
+    try:
+        with token_file.open("rb") as file:
+            text = file.read(_MAX_TOKEN_FILE).decode("ascii").strip()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it holds no token"
+        raise InputFailure(f"--token-file: '{token_file}' cannot be read: {reason}") from None
+    if not text or any(character.isspace() for character in text):
+        raise InputFailure(f"--token-file: '{token_file}' holds no token")
+    return text
+
+
 @asynccontextmanager
-async def connect(url: str, ca: Path | None) -> AsyncIterator[tercet.Client]:
+async def connect(url: str, ca: Path | None, token: str | None = None) -> AsyncIterator[tercet.Client]:
     """Connect as `--url` and `--ca` say.
 
     Raises:
@@ -43,7 +65,9 @@ async def connect(url: str, ca: Path | None) -> AsyncIterator[tercet.Client]:
     """
     async with AsyncExitStack() as stack:
         try:
-            connected = await stack.enter_async_context(tercet.connect(url, name="tercet", ssl_context=ssl_context(ca)))
+            connected = await stack.enter_async_context(
+                tercet.connect(url, token=token, name="tercet", ssl_context=ssl_context(ca))
+            )
         except ValueError as error:
             raise InputFailure(f"--url: {error}") from error
         yield connected

@@ -14,7 +14,7 @@ Decorated = Callable[..., Any]
 
 
 def connection_options(command: Decorated) -> Decorated:
-    """Add `--url` and `--ca` to a command."""
+    """Add `--url`, `--ca` and `--token-file` to a command."""
     url = click.option(
         "--url",
         metavar="URL",
@@ -30,4 +30,13 @@ def connection_options(command: Decorated) -> Decorated:
         type=click.Path(path_type=Path),
         help="With wss://, trust the certificate authority in this PEM file, and no other.",
     )
-    return url(ca(command))
+    # Never the token itself: the arguments of a process are everybody's to read.
+    token_file = click.option(
+        "--token-file",
+        metavar="FILE",
+        envvar="TERCET_TOKEN_FILE",
+        show_envvar=True,
+        type=click.Path(path_type=Path),
+        help="Read the token from here; or set TERCET_TOKEN to the token itself.",
+    )
+    return url(ca(token_file(command)))

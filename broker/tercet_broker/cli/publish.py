@@ -23,6 +23,7 @@ def publish(  # noqa: PLR0913 - the options of the command
     data: str | None,
     url: str,
     ca: Path | None,
+    token_file: Path | None,
     *,
     text: bool,
     retain: bool,
@@ -52,12 +53,13 @@ def publish(  # noqa: PLR0913 - the options of the command
     from tercet_protocol import TopicError, split_topic  # noqa: PLC0415
 
     from . import publishing  # noqa: PLC0415
+    from .client import read_token  # noqa: PLC0415
 
     try:
         split_topic(topic)
     except TopicError as error:
         raise click.BadParameter(str(error), param_hint="TOPIC") from error
-    where = publishing.Target(url, ca, topic, retain)
+    where = publishing.Target(url, ca, topic, retain, read_token(token_file))
     if data is None:
         publishing.publish_input(where, as_json=as_json)
         return

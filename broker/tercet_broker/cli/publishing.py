@@ -49,16 +49,18 @@ class Target:
         ca: the certificate authority to trust, or None for the system's.
         topic: valid.
         retain: whether to keep each as the topic's last value.
+        token: what the broker knows us by, or None.
     """
 
     url: str
     ca: Path | None
     topic: str
     retain: bool
+    token: str | None = field(default=None, repr=False)
 
     def connect(self) -> AbstractAsyncContextManager[tercet.Client]:
         """Connect to the broker."""
-        return client.connect(self.url, self.ca)
+        return client.connect(self.url, self.ca, self.token)
 
 
 def text_value(text: str) -> tercet.Raw:

@@ -44,6 +44,7 @@ def subscribe(  # noqa: PLR0913, PLR0917 - the options of the command
     count: int | None,
     url: str,
     ca: Path | None,
+    token_file: Path | None,
     *,
     as_json: bool,
     raw: bool,
@@ -87,9 +88,10 @@ def subscribe(  # noqa: PLR0913, PLR0917 - the options of the command
             "--last and --since need a FILTER whose first level is a name"
         )
     from . import subscribing  # noqa: PLC0415 - trio and the client
+    from .client import read_token  # noqa: PLC0415 - likewise
 
     subscribing.print_messages(
-        subscribing.Source(url, ca, filter_, last, since),
+        subscribing.Source(url, ca, filter_, last, since, read_token(token_file)),
         "json" if as_json else "raw" if raw else "text",
         count,
     )

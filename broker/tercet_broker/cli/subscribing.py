@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import click
-from attrs import frozen
+from attrs import field, frozen
 
 import tercet
 
@@ -29,6 +29,7 @@ class Source:
         filter: a valid filter.
         last: how many kept messages come first.
         since: the position after which to begin.
+        token: what the broker knows us by, or None.
     """
 
     url: str
@@ -36,6 +37,7 @@ class Source:
     filter: str
     last: int | None
     since: tercet.Position | None
+    token: str | None = field(default=None, repr=False)
 
 
 def print_messages(source: Source, form: Literal["text", "json", "raw"], count: int | None) -> None:
@@ -44,7 +46,7 @@ def print_messages(source: Source, form: Literal["text", "json", "raw"], count: 
     async def command() -> None:
         async with (
             open_output(STDOUT) as output,
-            client.connect(source.url, source.ca) as connected,
+            client.connect(source.url, source.ca, source.token) as connected,
             connected.subscribe(source.filter, last=source.last, since=source.since) as subscription,
         ):
             await copy(subscription.events(), output, form, count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import ssl
 from urllib.parse import unquote, urlsplit
 
@@ -22,6 +23,16 @@ class Address:
     resource: str  # the path, and the query if there is one
     is_tls: bool = field(default=False)
     socket_path: str | None = field(default=None)
+
+    @property
+    def is_private(self) -> bool:
+        """Whether nobody on the way can read what is sent there: TLS, a Unix socket, or this machine."""
+        if self.is_tls or self.socket_path is not None or self.host.lower() == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
 
     @property
     def host_header(self) -> str:

@@ -245,6 +245,7 @@ async def connect(  # noqa: PLR0913 - each is one decision of the application's
     url: str,
     *,
     token: Token | None = None,
+    insecure: bool = False,
     name: str | None = None,
     dial: Dial | None = None,
     ssl_context: ssl.SSLContext | None = None,
@@ -264,8 +265,11 @@ async def connect(  # noqa: PLR0913 - each is one decision of the application's
     Args:
         url: ws://host[:port][/path], wss://… or ws+unix:///path/of/the/socket.
         token: what the broker knows you by, or a function, sync or async, that
-            returns one. The function is asked at first and, once, whenever the
-            broker does not take the token any more.
+            returns one. The function is asked at first; before the token
+            ends, for the next one; and, once, when the broker does not take
+            the token any more.
+        insecure: allows a token to go over ws:// to another machine, readable
+            for everyone on the way.
         name: what the broker's log is to call you, as in "ticker/1.0".
         dial: returns a stream to the broker, in place of connecting to `url`.
         ssl_context: for wss://; the system's certificates where not given.
@@ -283,6 +287,8 @@ async def connect(  # noqa: PLR0913 - each is one decision of the application's
         ValueError: the URL or an option is no such thing.
     """
     address = parse_address(url)
+    if token is not None and dial is None and not (insecure or address.is_private):
+        raise ValueError(f"a token sent to {url!r} could be read on the way; use wss://, or say insecure=True")
     if buffer < 1 or pending < 1:
         raise ValueError("`buffer` and `pending` are 1 or more")
     source = random.SystemRandom() if entropy is None else entropy  # noqa: TID251 - the parameter's default

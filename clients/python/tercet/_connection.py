@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, cast
 
 import attrs
@@ -30,6 +31,7 @@ _PATIENCE = 5.0
 # Queued for sending. Publishes are bounded far below it; who gets here has a
 # broker that does not read, and keeps cancelling requests.
 _MAX_QUEUED = 128 * 2**20
+_LEAST_WAIT = 1.0  # seconds between two renewals of a token
 _MAX_REASON = 123  # bytes of a Close's reason (RFC 6455, 5.5.1)
 
 logger = logging.getLogger("tercet")
@@ -43,6 +45,7 @@ class Greeting:
     resource: str
     name: str | None
     token: str | None = field(repr=False)
+    renew: Callable[[], Awaitable[str]] | None = None  # gets a new token; None where there is only the one
 
 
 @define(eq=False)
@@ -61,6 +64,8 @@ class Connection:
     _deadline: float  # trio's clock: to be connected by then
     limits: Limits = field(init=False)
     is_draining: bool = field(default=False, init=False)
+    token_ends: float = field(default=math.inf, init=False)  # on trio's clock
+    _renewal: tuple[int, trio.Event] | None = field(default=None, init=False)  # (id of the request, answered)
     _retry_after: float | None = field(default=None, init=False)
     _connect_id: int = field(default=0, init=False)
     _silence: float | None = field(default=None, init=False)  # how much of it is too much; None: not connected
@@ -157,6 +162,48 @@ class Connection:
 
         if self._nursery is not None:
             self._nursery.start_soon(wait)
+
+    # The token
+
+    def _note_token(self, expires_in: float | None) -> None:
+        self.token_ends = math.inf if expires_in is None else trio.current_time() + expires_in
+
+    def _begin_renewals(self) -> None:
+        if self.token_ends < math.inf and self._greeting.renew is not None and self._nursery is not None:
+            self._nursery.start_soon(self._keep_token, self._greeting.renew)
+
+    def _take_renewal(self, event: protocol.AnyEvent | None) -> bool:
+        """Take in the answer to a renewal; return False if the event is none."""
+        if self._renewal is None or not isinstance(event, protocol.Authenticated | protocol.Error):
+            return False
+        id_, answered = self._renewal
+        if event.id != id_:
+            return False
+        if isinstance(event, protocol.Authenticated):
+            self._note_token(event.expires_in)
+        else:
+            self._complaint = f"{event.code}: {event.message}"
+            logger.warning("the broker does not take the new token: %s", self._complaint)
+        answered.set()
+        return True
+
+    async def _keep_token(self, renew: Callable[[], Awaitable[str]]) -> None:
+        """Renew the token each time before it ends, not all clients at the same time.
+
+        If no new one is to be had, it is tried again while there is time. After
+        that the broker closes with 3000, and the supervisor does the rest.
+        """
+        while (left := self.token_ends - trio.current_time()) < math.inf:
+            await trio.sleep(max(_LEAST_WAIT, left * self._entropy.uniform(0.6, 0.8)))
+            try:
+                token = await renew()
+            except Exception as error:  # noqa: BLE001 - the application's own
+                logger.warning("no new token was to be had: %s", type(error).__name__)
+                continue
+            id_, answered = self._renewal = (next(self._session.ids), trio.Event())
+            self.send(protocol.encode(protocol.Authenticate(id=id_, token=token)))
+            with trio.move_on_after(_GRACE):
+                await answered.wait()
 
     # The conversation
 
@@ -289,7 +336,8 @@ class Connection:
             self.fail(CloseCode.PROTOCOL_ERROR, str(error))
         else:
             try:
-                self._on_event(event)
+                if not self._take_renewal(event):
+                    self._on_event(event)
             except Exception as error:  # noqa: BLE001 - a bug of ours must not pass for trio-websocket's
                 self._give_up(error)
 
@@ -309,6 +357,8 @@ class Connection:
                 self._silence = max(event.heartbeat, 0.0) + _GRACE
                 self._on_heard()
                 self._session.attach(self)
+                self._note_token(event.expires_in)
+                self._begin_renewals()
             case protocol.Drain():
                 self.is_draining = True
                 self._retry_after = bounded_delay(event.retry_after)

@@ -23,10 +23,11 @@ async def publish(  # noqa: PLR0913 - those of `connect` and `Client.publish` th
     retain: bool = False,
     key: str | None = None,
     token: Token | None = None,
+    insecure: bool = False,
     dial: Dial | None = None,
 ) -> Published:
     """Connect, publish one message, disconnect. Raises what `connect` and `Client.publish` raise."""
-    async with connect(url, token=token, dial=dial) as client:
+    async with connect(url, token=token, insecure=insecure, dial=dial) as client:
         return await client.publish(topic, data, retain=retain, key=key)
 
 
@@ -38,6 +39,7 @@ async def fetch(  # noqa: PLR0913 - those of `connect` and `Client.subscribe` th
     since: Position | str | None = None,
     retained: bool | None = None,
     token: Token | None = None,
+    insecure: bool = False,
     dial: Dial | None = None,
 ) -> list[Message]:
     """Connect, return what is kept of `filter` (the newest `last`, last values), disconnect.
@@ -47,7 +49,7 @@ async def fetch(  # noqa: PLR0913 - those of `connect` and `Client.subscribe` th
     """
     messages: list[Message] = []
     async with (
-        connect(url, token=token, dial=dial) as client,
+        connect(url, token=token, insecure=insecure, dial=dial) as client,
         client.subscribe(filter, last=last, since=since, retained=retained) as subscription,
     ):
         async for event in subscription.events():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 import random
 import ssl
 from collections.abc import Awaitable, Callable
@@ -42,6 +43,7 @@ class Supervisor:
     _close_timeout: float
     _backoff: Backoff = field(init=False)
     _current_token: str | None = field(default=None, init=False)
+    _token_ends: float = field(default=math.inf, init=False)  # on trio's clock, as far as that was told
     _renewed: bool = field(default=False, init=False)  # and not steady since
     _closed: bool = field(default=False, init=False)
     _connection: Connection | None = field(default=None, init=False)
@@ -147,19 +149,27 @@ class Supervisor:
         if stream is None:
             late = trio.TooSlowError(f"not within {self._connect_timeout:g} s")
             return Ending(f"no connection within {self._connect_timeout:g} s", CloseCode.ABNORMAL, cause=late)
-        greeting = Greeting(self._address.host_header, self._address.resource, self._name, token)
+        renew = self._renew_token if callable(self._token) else None
+        greeting = Greeting(self._address.host_header, self._address.resource, self._name, token, renew)
         self._connection = Connection(stream, self._session, greeting, self._entropy, self._close_timeout, deadline)
         if self._closed:
             self._connection.close()
         try:
             return await self._connection.run()
         finally:
+            self._token_ends = self._connection.token_ends
             self._connection = None
+
+    async def _renew_token(self) -> str:
+        self._current_token = None
+        token = await self._get_token()
+        return token or ""
 
     async def _get_token(self) -> str | None:
         if not callable(self._token):
             return self._token
-        if self._current_token is None:
+        if self._current_token is None or trio.current_time() >= self._token_ends:
+            self._current_token, self._token_ends = None, math.inf
             token = self._token()
             self._current_token = await token if inspect.isawaitable(token) else token
         return self._current_token
