@@ -25,7 +25,7 @@ def test_every_option_is_documented_with_its_default(name: str) -> None:
     rows = dict(re.findall(r"^\| (`-[^|]*) \| ([^|]+) \|", section, re.MULTILINE))
     documented = {}  # {(spellings, metavar): default}
     for spelling, default in rows.items():
-        names = re.findall(r"--?[a-z]+", spelling)
+        names = re.findall(r"(?<![a-z])--?[a-z-]+", spelling)
         metavar = re.search(r" ([A-Z:]+)`", spelling)
         documented[tuple(names), metavar[1] if metavar else None] = default
     expected = {}

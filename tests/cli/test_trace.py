@@ -29,6 +29,25 @@ def test_describe(frame: tuple[str, str, str, bytes], line: str) -> None:
     assert describe(*frame) == line
 
 
+@pytest.mark.parametrize(
+    ("opcode", "payload"),
+    [
+        ("text", '{"op":"connect","token":"%s"}'),
+        ("text", '{"op":"authenticate","id":1,"token":"%s"}'),
+        ("text", '{"op":"connect","tok\\u0065n":"%s"}'),
+        ("text", '{"op":"connect","client":"%s'),  # a fragment
+        ("continuation", '%s"}'),
+        ("text", '{"op":"connect","token":"%s"'),
+        ("binary", '{"op":"connect","token":"%s"}'),
+        ("text", '{"op":"connect","token":"%s\xff"}'),
+    ],
+)
+def test_describe_shows_no_token(canary: str, opcode: str, payload: str) -> None:
+    line = describe("c", "in", opcode, (payload % canary).encode("latin-1"))
+    assert canary not in line
+    assert "may hold a token" in line
+
+
 def test_describe_cuts_long_payloads() -> None:
     assert describe("c", "in", "text", b"x" * 1500) == f"c <- text 1500 {'x' * MAX_SHOWN}… and 500 more bytes"
 

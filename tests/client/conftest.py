@@ -77,7 +77,7 @@ class Peer:
         await self.stream.send_all(data)
         await trio.testing.wait_all_tasks_blocked()
 
-    async def welcome(self, heartbeat: float = 25.0, **limits: float) -> None:
+    async def welcome(self, heartbeat: float = 25.0, expires_in: float | None = None, **limits: float) -> None:
         self.hello = await self.expect("connect")
         await self.send(
             {
@@ -87,6 +87,7 @@ class Peer:
                 "server": "scripted/1",
                 "heartbeat": heartbeat,
                 "limits": LIMITS | limits,
+                **({} if expires_in is None else {"expires_in": expires_in}),
             }
         )
 
@@ -151,7 +152,7 @@ class ScriptedBroker:
         request, stream = await self.request()
         return Peer(await request.accept(subprotocol="tercet.v1.json"), stream)
 
-    async def welcome(self, **options: float) -> Peer:
+    async def welcome(self, **options: Any) -> Peer:
         """Wait for the client to dial, and accept its `connect`."""
         peer = await self.accept()
         await peer.welcome(**options)
@@ -162,14 +163,16 @@ class ScriptedBroker:
         return tercet.connect("ws://broker.test", **(defaults | options))
 
     @asynccontextmanager
-    async def session(self, **options: Any) -> AsyncIterator[tuple[tercet.Client, Peer]]:
+    async def session(
+        self, *, expires_in: float | None = None, **options: Any
+    ) -> AsyncIterator[tuple[tercet.Client, Peer]]:
         """Connect a client; give it and the broker's end."""
 
         welcomed: list[Peer] = []
         done = trio.Event()
 
         async def welcome() -> None:
-            welcomed.append(await self.welcome())
+            welcomed.append(await self.welcome(expires_in=expires_in))
             done.set()
 
         self.nursery.start_soon(welcome)
