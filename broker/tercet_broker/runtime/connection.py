@@ -183,18 +183,21 @@ class Connection:
                     lane=services.lane,
                     tracer=None if services.tracer is None else LinkTracer(services.tracer, endpoint.label),
                 )
-                at_end.callback(link.end)
-                link.greet(upgrade.canonical_request(), upgrade.trailing)
-                log.info("connection opened", connection=endpoint.label, peer=self.wire.peer)
-                self._connect_by = began + services.timeouts.connect
-                services.deadlines.schedule(self, self._next_look(began))
-                self.established(self)
-                with suppress(ConnectionClosed):
-                    await self._talk(link, nursery, upgrade.subprotocol)
-                endpoint.leave()
-                with trio.move_on_after(services.timeouts.close):
-                    await link.goodbye()
-                nursery.cancel_scope.cancel()
+                try:
+                    link.greet(upgrade.canonical_request(), upgrade.trailing)
+                    log.info("connection opened", connection=endpoint.label, peer=self.wire.peer)
+                    self._connect_by = began + services.timeouts.connect
+                    services.deadlines.schedule(self, self._next_look(began))
+                    self.established(self)
+                    with suppress(ConnectionClosed):
+                        await self._talk(link, nursery, upgrade.subprotocol)
+                    endpoint.leave()
+                    with trio.move_on_after(services.timeouts.close):
+                        await link.goodbye()
+                    nursery.cancel_scope.cancel()
+                finally:
+                    # Before the nursery closes: the flusher's turn may come between that and this task's.
+                    link.end()
 
     async def _talk(self, link: Link, nursery: trio.Nursery, subprotocol: str | None) -> NoReturn:
         """Let trio-websocket read, and receive what comes its way, until that raises `ConnectionClosed`."""
