@@ -133,8 +133,26 @@ class Left:
     client: str
 
 
+@frozen
+class Revoked:
+    """From now on the client may not be handed what is published where `filter` matches."""
+
+    at: float
+    client: str
+    filter: str
+
+
+@frozen
+class Granted:
+    """A `Revoked` of the same client and filter is over."""
+
+    at: float
+    client: str
+    filter: str
+
+
 Told = Delivered | GapTold | LiveTold
-Event = Publishing | Acked | Failed | Subscribing | Subscribed | Told | Unsubscribed | Left
+Event = Publishing | Acked | Failed | Subscribing | Subscribed | Told | Unsubscribed | Left | Revoked | Granted
 
 _KINDS: dict[str, type[Event]] = {
     "publishing": Publishing,
@@ -147,6 +165,8 @@ _KINDS: dict[str, type[Event]] = {
     "live": LiveTold,
     "unsubscribed": Unsubscribed,
     "left": Left,
+    "revoked": Revoked,
+    "granted": Granted,
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 

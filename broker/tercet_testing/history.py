@@ -17,9 +17,11 @@ from .events import (
     Event,
     Failed,
     GapTold,
+    Granted,
     Left,
     LiveTold,
     Publishing,
+    Revoked,
     Subscribed,
     Subscribing,
     Unsubscribed,
@@ -118,6 +120,14 @@ class History:
     def unsubscribed(self, client: str, number: int) -> None:
         """Note that a subscription ended."""
         self.events.append(Unsubscribed(self.now(), client, number))
+
+    def revoked(self, client: str, filter_: str) -> None:
+        """Note that a client may not be handed what is published there from now on."""
+        self.events.append(Revoked(self.now(), client, filter_))
+
+    def granted(self, client: str, filter_: str) -> None:
+        """Note that it may again."""
+        self.events.append(Granted(self.now(), client, filter_))
 
     def left(self, client: str) -> None:
         """Note that a client has ended."""

@@ -12,7 +12,7 @@ from attrs import define, field, frozen
 
 import tercet
 from tercet_broker.core import BrokerStatistics, Moment
-from tercet_broker.runtime import Daemon, DaemonSettings
+from tercet_broker.runtime import Daemon, DaemonSettings, in_turn
 from tercet_protocol import Position
 
 from .chance import Choices, stream
@@ -82,6 +82,7 @@ class SimulatedBroker:
             entropy=stream(self.simulation.seed, f"entropy/{self.host}/{self.lives}"),
             listeners=[self._listener],
             tracer=self.wiretap,
+            offload=in_turn,
         )
         if memory:
             remembered = self.daemon.broker
@@ -304,15 +305,17 @@ class Simulation:
         self.always(broker.check_accounts)
         return broker
 
-    async def client(self, host: str, *, broker: str = "broker", buffer: int = 1024) -> SimulatedClient:
+    async def client(
+        self, host: str, *, broker: str = "broker", buffer: int = 1024, token: str | None = None
+    ) -> SimulatedClient:
         """Start a client on a host; it lives until the scenario ends, or is closed or killed."""
-        client = await self.nursery.start(self._run_client, host, broker, buffer)
+        client = await self.nursery.start(self._run_client, host, broker, buffer, token)
         if not isinstance(client, SimulatedClient):
             raise TypeError(client)
         return client
 
     async def _run_client(
-        self, host: str, broker: str, buffer: int, *, task_status: trio.TaskStatus[SimulatedClient]
+        self, host: str, broker: str, buffer: int, token: str | None, *, task_status: trio.TaskStatus[SimulatedClient]
     ) -> None:
         async def dial() -> trio.abc.Stream:
             return await self.network.dial(host, broker)
@@ -321,7 +324,7 @@ class Simulation:
         entropy = stream(self.seed, f"entropy/{host}/{self._started}")
         with trio.CancelScope() as scope:
             async with tercet.connect(
-                f"ws://{broker}", dial=dial, entropy=entropy, name=host, wait=True, buffer=buffer
+                f"ws://{broker}", dial=dial, token=token, entropy=entropy, name=host, wait=True, buffer=buffer
             ) as client:
                 simulated = SimulatedClient(self, host, client, scope)
                 self.clients[simulated] = None

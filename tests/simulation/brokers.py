@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tercet_broker.core import BrokerSettings, HistorySettings, LimitSettings, NamespaceSettings
-from tercet_broker.runtime import DaemonSettings, TimeoutSettings
+from tercet_broker.core import BrokerSettings, HistorySettings, LimitSettings, NamespaceSettings, Rule
+from tercet_broker.runtime import AuthSettings, DaemonSettings, TimeoutSettings
 
 
 def small_broker(
@@ -15,6 +15,8 @@ def small_broker(
     replies: int = 64,
     key_seconds: float = 300.0,
     heartbeat: float = 25.0,
+    auth: AuthSettings | None = None,
+    rules: tuple[Rule, ...] = (),
 ) -> DaemonSettings:
     """Return settings; `messages` is the length of every namespace's log, None only the handover run's."""
     history = None if messages is None else HistorySettings(messages=messages, seconds=seconds, per_topic=per_topic)
@@ -24,4 +26,6 @@ def small_broker(
             limits=LimitSettings(outbox_messages=outbox, replies=replies, key_seconds=key_seconds),
         ),
         timeouts=TimeoutSettings(heartbeat=heartbeat),
+        auth=auth,
+        rules=rules,
     )

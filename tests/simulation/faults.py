@@ -24,6 +24,7 @@ from tests.simulation import (
     test_positions,
     test_publishing,
     test_reconnecting,
+    test_revoking,
     test_slow_subscribers,
     test_subscribing,
 )
@@ -319,6 +320,14 @@ def _send_the_newest_first(self: Publisher, link: ClientLink) -> None:
         self._send(link, entry)
 
 
+_regrant = Session.regrant
+
+
+def _regrant_newcomers(self: Session) -> None:
+    if not self._subscriptions:
+        _regrant(self)
+
+
 FAULTS = (
     Fault(
         "subscribe in two steps",
@@ -427,6 +436,12 @@ FAULTS = (
         "A connection that is too slow has its queue emptied, and goes on as if nothing had been.",
         test_slow_subscribers.test_frozen_subscriber,
         ((Session, "_overflow", _overflow_and_go_on),),
+    ),
+    Fault(
+        "rules for newcomers only",
+        "Rules that change apply to those who connect after that, and not to running subscriptions.",
+        test_revoking.test_revocation_in_mid_stream,
+        ((Session, "regrant", _regrant_newcomers),),
     ),
     Fault(
         "positions told too late",

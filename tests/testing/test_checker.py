@@ -20,9 +20,11 @@ from tercet_testing.events import (
     Event,
     Failed,
     GapTold,
+    Granted,
     Left,
     LiveTold,
     Publishing,
+    Revoked,
     Subscribed,
     Subscribing,
     Unsubscribed,
@@ -172,6 +174,13 @@ def tell_the_gap_too_late(events: list[Event]) -> None:
 def go_live_without_the_last(events: list[Event]) -> None:
     index, _ = find(events, Delivered, 1, 6)
     events[index] = LiveTold(0.0, "screen", 1, Position("e1", 6))
+
+
+@spoils(Rule.FORBIDDEN)
+def forbid_what_is_delivered(events: list[Event]) -> None:
+    """Message 7 is published and delivered after its topic was forbidden."""
+    index, _ = find(events, Publishing, 7)
+    events.insert(index, Revoked(0.0, "screen", "n/+"))
 
 
 @spoils(Rule.QUIET)
@@ -637,3 +646,23 @@ def test_where_newer_values_replace_older_ones_only_the_newest_is_owed() -> None
     assert [violation.rule for violation in check(story.events, quiet=True, conflating=["n"])] == [Rule.QUIET]
     story.deliver(1, "n/x", "e1", 2, "2")
     assert check(story.events, quiet=True, conflating=["n"]) == []
+
+
+def test_what_was_published_before_it_was_forbidden_may_come_after() -> None:
+    events = tell()
+    index, _ = find(events, Acked, 7)
+    events.insert(index, Revoked(0.0, "screen", "n/x"))
+    assert check(events, quiet=True) == []
+
+
+def test_what_is_forbidden_to_others_or_elsewhere_or_no_longer_may_come() -> None:
+    cases: tuple[list[Event], ...] = (
+        [Revoked(0.0, "feed", "n/x")],
+        [Revoked(0.0, "screen", "o/#")],
+        [Revoked(0.0, "screen", "n/#"), Granted(0.0, "screen", "n/#")],
+    )
+    for between in cases:
+        events = tell()
+        index, _ = find(events, Publishing, 7)
+        events[index:index] = between
+        assert check(events, quiet=True) == []

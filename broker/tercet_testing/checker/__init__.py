@@ -12,6 +12,7 @@ from attrs import evolve
 
 from ..events import Event
 from .contents import judge_contents
+from .forbidden import judge_forbidden
 from .ledger import Ledger
 from .positions import judge_positions
 from .retained import judge_retained
@@ -46,7 +47,7 @@ def check(
     if key_seconds <= 0:
         raise ValueError(f"key_seconds is above 0, not {key_seconds:g}")
     ledger = Ledger.read(history)
-    found = [*judge_positions(ledger, key_seconds), *judge_contents(ledger, key_seconds)]
+    found = [*judge_positions(ledger, key_seconds), *judge_contents(ledger, key_seconds), *judge_forbidden(ledger)]
     for subscription in ledger.subscriptions.values():
         found += judge_stream(ledger, subscription, quiet=quiet, conflating=conflating)
         found += judge_retained(ledger, subscription)

@@ -20,9 +20,11 @@ from ..events import (
     Event,
     Failed,
     GapTold,
+    Granted,
     Left,
     LiveTold,
     Publishing,
+    Revoked,
     Subscribed,
     Subscribing,
     Told,
@@ -209,7 +211,7 @@ class Ledger:
 
     # Reading
 
-    def _take(self, now: int, event: Event) -> None:
+    def _take(self, now: int, event: Event) -> None:  # noqa: C901 - a routing table
         match event:
             case Publishing():
                 self._begin(Publish(now, event))
@@ -229,6 +231,8 @@ class Ledger:
             case Left():
                 for subscription in self.subscriptions.values():
                     subscription.is_abandoned |= subscription.event.client == event.client
+            case Revoked() | Granted():
+                pass  # judged in the order of all events
             case _:
                 assert_never(event)
 

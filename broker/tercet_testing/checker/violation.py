@@ -21,6 +21,7 @@ class Rule(enum.StrEnum):
     EPOCH = "epoch"
     CONTENT = "content"
     REFUSED = "refused"
+    FORBIDDEN = "forbidden"
     FILTER = "filter"
     SEQ_RISES = "seq-rises"
     SKIP = "skip"
