@@ -11,6 +11,7 @@ import pytest
 
 from tercet_broker.config.loading import SECTIONS
 from tercet_broker.core.settings import HistorySettings
+from tercet_broker.runtime import JwtSettings, TokenSettings
 
 PAGE = Path(__file__).parents[2] / "docs/reference/configuration.md"
 
@@ -21,6 +22,10 @@ HEADINGS = {
     "## `[default]`": SECTIONS["default"],
     "## `[limits]`": SECTIONS["limits"],
     "## `[timeouts]`": SECTIONS["timeouts"],
+    "## `[auth]`": SECTIONS["auth"],
+    "### `[[auth.token]]`": TokenSettings,
+    "### `[[auth.jwt]]`": JwtSettings,
+    "## `[[rule]]`": SECTIONS["rule"],
     "## `[logging]`": SECTIONS["logging"],
 }
 
@@ -49,8 +54,9 @@ def test_options_and_defaults(heading: str) -> None:
         elif attribute.default is None:
             assert stated == "none", name
         else:
+            default = list(attribute.default) if isinstance(attribute.default, tuple) else attribute.default
             value = tomllib.loads(f"value = {stated.strip('`')}")["value"]
-            assert (type(value), value) == (type(attribute.default), attribute.default), name
+            assert (type(value), value) == (type(default), default), name
         assert len(rows[name]["reason"]) > 10, name
 
 

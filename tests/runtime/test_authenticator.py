@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
+import http.server
 import json
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,7 +30,17 @@ from cryptography.hazmat.primitives.serialization import (
 from tercet_broker.core import Identity, Moment, RefusedError
 from tercet_broker.runtime import Authenticator, AuthSettings, JwtSettings, TokenSettings, in_thread
 from tercet_broker.runtime.json_web_tokens import load_key
-from tercet_broker.runtime.key_set import MAX_BYTES, MAX_KEYS, PAUSE, REFRESH, STALE, FetchError, check_url, parse
+from tercet_broker.runtime.key_set import (
+    MAX_BYTES,
+    MAX_KEYS,
+    PAUSE,
+    REFRESH,
+    STALE,
+    FetchError,
+    check_url,
+    fetch,
+    parse,
+)
 from tercet_broker.runtime.static_tokens import MAX_WAITING, MAX_WAITING_PER_ID, THREADS
 
 T = TypeVar("T")
@@ -479,7 +492,7 @@ async def test_withdrawn_key_is_not_taken_after_the_next_fetch(autojump_clock: o
         {"kid": "k" * 300},
         {"d": "AAAA"},
         {"x": "!"},
-        {"crv": "P-521"},
+        {"crv": "secp256k1"},
     ],
 )
 def test_key_set_leaves_out_what_does_not_serve(keys: Keys, change: dict[str, object]) -> None:
@@ -512,6 +525,51 @@ def test_key_set_with_too_many_keys() -> None:
 def test_key_set_url_that_is_not_safe(url: str) -> None:
     with pytest.raises(ValueError, match="must be"):
         check_url(url)
+
+
+class Web(http.server.BaseHTTPRequestHandler):
+    """An issuer's server, on loopback, that does what its path says."""
+
+    def do_GET(self) -> None:
+        answers: dict[str, tuple[int, bytes]] = {
+            "/keys": (200, b'{"keys": []}'),
+            "/huge": (200, b"x" * (MAX_BYTES + 1)),
+            "/moved": (302, b""),
+            "/absent": (404, b""),
+        }
+        status, body = answers[self.path]
+        self.send_response(status)
+        self.send_header("Location", "/keys")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        with contextlib.suppress(OSError):  # it need not read all of it
+            self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Be quiet."""
+
+
+@pytest.fixture
+def web() -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Web) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def test_fetch(web: str) -> None:
+    """In earnest; no redirect is followed, and what is too large is not read to the end."""
+    assert fetch(f"{web}/keys") == b'{"keys": []}'
+    with pytest.raises(FetchError, match="larger"):
+        fetch(f"{web}/huge")
+    with pytest.raises(FetchError, match="redirects"):
+        fetch(f"{web}/moved")
+    with pytest.raises(OSError, match="404"):
+        fetch(f"{web}/absent")
+    with pytest.raises(ValueError, match="must be the URL"):
+        fetch("file:///etc/passwd")
 
 
 # Key files

@@ -7,7 +7,6 @@ validator's error belongs to its attribute, and errors are sentences.
 
 from __future__ import annotations
 
-import enum
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +23,7 @@ from cattrs.errors import (
 )
 from cattrs.gen import make_dict_structure_fn, override
 
+from ..core.rules import Action
 from ..core.settings import HistorySettings
 from ..runtime.settings import TlsSettings
 from .problems import Problem, did_you_mean, quote, quote_key
@@ -71,11 +71,9 @@ class Structurer:
         hook(float, _structure_float)
         hook(str, _structure_str)
         hook(Path, self._structure_path)
+        hook(Action, _structure_action)
         self._converter.register_structure_hook_func(
             lambda cls: getattr(cls, "__origin__", None) is tuple, self._structure_tuple
-        )
-        self._converter.register_structure_hook_func(
-            lambda cls: isinstance(cls, type) and issubclass(cls, enum.Enum), _structure_enum
         )
         self._converter.register_structure_hook_func(
             lambda cls: getattr(cls, "__origin__", None) is Literal, _structure_choice
@@ -201,8 +199,8 @@ def _structure_str(value: object, _: object) -> str:
     raise InvalidValueError(f"must be a text, not {_describe(value)}", meant)
 
 
-def _structure_enum(value: object, cls: Any) -> object:
-    return cls(_structure_choice(value, Literal[tuple(str(one) for one in cls)]))
+def _structure_action(value: object, _: object) -> Action:
+    return Action(_structure_choice(value, Literal[tuple(str(action) for action in Action)]))
 
 
 def _structure_choice(value: object, cls: Any) -> object:
