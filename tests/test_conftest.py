@@ -1,4 +1,4 @@
-"""The `needs` marker: absent tools are named, and cannot slip through the gate."""
+"""The `needs` marker, by which absent tools are named and cannot slip through the gate; and the canary."""
 
 from __future__ import annotations
 
@@ -56,3 +56,23 @@ def test_needs_skips_by_name_or_fails(tmp_path: Path, root: Path, require: str, 
     )
     assert expected in output
     assert ("1 error" in output) == (require == "1" and not installed)
+
+
+@pytest.mark.parametrize(
+    "writes", ["print(canary)", "logging.getLogger('x').warning(canary)", "os.write(2, canary.encode())"]
+)
+def test_a_token_in_the_output_fails_the_test_that_wrote_it(tmp_path: Path, root: Path, writes: str) -> None:
+    for number, line in enumerate((writes, "pass")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "conftest.py").write_text((root / "tests" / "conftest.py").read_text())
+        (folder / "test_case.py").write_text(f"import logging, os\n\ndef test_it(canary):\n    {line}\n")
+        result = subprocess.run(
+            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", folder, folder],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert ("a token stands in what the test has written" in result.stdout) == (line == writes)
+        assert result.returncode == (line == writes)

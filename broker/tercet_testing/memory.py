@@ -17,7 +17,7 @@ from attrs import define, field
 
 import tercet
 from tercet_broker.core import BrokerStatistics
-from tercet_broker.runtime import Daemon, DaemonSettings, StreamWire, Wire, open_daemon
+from tercet_broker.runtime import Daemon, DaemonSettings, StreamWire, Wire, in_turn, open_daemon
 
 _URL = "ws://memory"
 
@@ -67,9 +67,13 @@ class MemoryBroker:
     daemon: Daemon
     listener: MemoryListener
 
-    def connect(self, *, name: str | None = None) -> AbstractAsyncContextManager[tercet.Client]:
+    def connect(
+        self, *, name: str | None = None, token: str | None = None
+    ) -> AbstractAsyncContextManager[tercet.Client]:
         """Return a client to be entered, as `tercet.connect` does; `name` tells it apart in the broker's logs."""
-        return tercet.connect(self.listener.url, dial=self.listener.dial, name=name, entropy=random.Random(0))
+        return tercet.connect(
+            self.listener.url, dial=self.listener.dial, name=name, token=token, entropy=random.Random(0)
+        )
 
     def statistics(self) -> BrokerStatistics:
         """Return the broker's counts as they are now."""
@@ -88,6 +92,7 @@ async def memory_broker(settings: DaemonSettings | None = None) -> AsyncIterator
         settings or DaemonSettings(),
         entropy=random.Random(0),
         listeners=[listener],
+        offload=in_turn,  # under a clock that jumps, a thread would be left behind in time
     )
     async with open_daemon(daemon):
         try:

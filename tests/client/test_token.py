@@ -41,6 +41,14 @@ async def test_token_is_renewed_before_it_ends(broker: ScriptedBroker, nursery: 
         nursery.cancel_scope.cancel()
 
 
+async def test_token_is_in_no_repr(broker: ScriptedBroker, canary: str) -> None:
+    async with broker.session(token=lambda: canary) as (client, peer):
+        assert peer.hello["token"] == canary
+        assert canary not in repr(client)
+    async with broker.session(token=canary) as (client, _):
+        assert canary not in repr(client)
+
+
 async def test_renewed_token_is_that_of_the_next_connection(broker: ScriptedBroker) -> None:
     async with broker.session(token=tokens(), expires_in=10.0) as (_, peer):
         request = await peer.expect("authenticate", token="t2")

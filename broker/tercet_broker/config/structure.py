@@ -200,7 +200,7 @@ def _structure_str(value: object, _: object) -> str:
 
 
 def _structure_action(value: object, _: object) -> Action:
-    return Action(_structure_choice(value, Literal[tuple(str(action) for action in Action)]))
+    return Action(str(_structure_choice(value, Literal[tuple(str(action) for action in Action)])))
 
 
 def _structure_choice(value: object, cls: Any) -> object:

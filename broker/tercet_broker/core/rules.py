@@ -13,7 +13,7 @@ with `$`, makes such a filter grant nothing; no name can widen it.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from attrs import define, field, frozen
 
@@ -90,13 +90,6 @@ class Rule:
     allow: tuple[Action, ...] = field(validator=_check_allow)
     filters: tuple[str, ...] = field(validator=_check_filters)
 
-    def concerns(self, identity: Identity) -> bool:
-        """Tell whether an identity is among those it is for."""
-        user = identity.user
-        mine = {EVERYONE, *(_GROUPED + group for group in identity.groups)}
-        mine |= {"anonymous"} if user is None else {"authenticated", _NAMED + user}
-        return not mine.isdisjoint(self.who)
-
 
 @define(eq=False)
 class Grants:
@@ -135,7 +128,14 @@ class Rules:
     """All rules of a broker. They do not change: a reload puts others into their place."""
 
     rules: tuple[Rule, ...] = ()
+    _by_subject: dict[str, list[Rule]] = field(factory=dict, init=False, repr=False)  # {one of its `who`: rules}
     _grants: dict[tuple[str | None, frozenset[str]], Grants] = field(factory=dict, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Sort the rules by whom they are for, so that a reload need not look at all of them for each session."""
+        for rule in self.rules:
+            for who in rule.who:
+                self._by_subject.setdefault(who, []).append(rule)
 
     def grants(self, identity: Identity) -> Grants | None:
         """Return what an identity may do; None for everything, where there are no rules."""
@@ -151,12 +151,24 @@ class Rules:
 
     def _compile(self, identity: Identity) -> Grants:
         filters: dict[Action, dict[Filter, None]] = {action: {} for action in Action}
-        for rule in self.rules:
-            if rule.concerns(identity):
+        for subject in _subjects(identity):
+            for rule in self._by_subject.get(subject, ()):
                 found = dict.fromkeys(_filled_in(rule.filters, identity.user))
                 for action in rule.allow:
                     filters[action].update(found)
         return Grants({action: tuple(found) for action, found in filters.items()})
+
+
+def _subjects(identity: Identity) -> Iterator[str]:
+    """Yield whom an identity counts as, in the words of rules."""
+    yield EVERYONE
+    if identity.user is None:
+        yield "anonymous"
+    else:
+        yield "authenticated"
+        yield _NAMED + identity.user
+    for group in sorted(identity.groups):
+        yield _GROUPED + group
 
 
 def _filled_in(filters: Iterable[str], user: str | None) -> Iterable[Filter]:

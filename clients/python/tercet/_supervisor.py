@@ -35,14 +35,14 @@ class Supervisor:
     _address: Address
     _dial: Dial | None
     _ssl_context: ssl.SSLContext | None
-    _token: Token | None
+    _token: Token | None = field(repr=False)
     _name: str | None
     _entropy: random.Random
     _wait: bool
     _connect_timeout: float
     _close_timeout: float
     _backoff: Backoff = field(init=False)
-    _current_token: str | None = field(default=None, init=False)
+    _current_token: str | None = field(default=None, init=False, repr=False)
     _token_ends: float = field(default=math.inf, init=False)  # on trio's clock, as far as that was told
     _renewed: bool = field(default=False, init=False)  # and not steady since
     _closed: bool = field(default=False, init=False)
