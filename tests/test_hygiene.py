@@ -29,7 +29,18 @@ MAY_REACH_IN = "tercet_testing"
 THIRD_PARTY = {
     "tercet_protocol": {"attrs", "msgspec"},
     "tercet_broker/core": {"attrs", "msgspec"},
-    "tercet_broker/runtime": {"attrs", "h11", "msgspec", "structlog", "trio", "trio_websocket", "wsproto"},
+    "tercet_broker/runtime": {
+        "argon2",
+        "attrs",
+        "cryptography",
+        "h11",
+        "jwt",
+        "msgspec",
+        "structlog",
+        "trio",
+        "trio_websocket",
+        "wsproto",
+    },
     "tercet": {"attrs", "msgspec", "structlog", "trio", "trio_websocket", "wsproto"},
 }
 

@@ -55,6 +55,8 @@ def _may(module: str, *names: str, why: str) -> None:
 
 
 _may("tercet_broker/cli/", *WORLD, why="it is the process: its terminal, its pipes, and the run itself")
+_may("tercet_broker/runtime/key_set.py", "time", why="the default of `Daemon.fetch`, which runs in a thread")
+_may("tercet_broker/runtime/offload.py", "trio.to_thread", why="the default of `Daemon.offload`")
 _may(
     "tercet_broker/certificates.py",
     "open",
