@@ -155,29 +155,36 @@ class Session:
                 self._refuse_too_large(size)
             request = decode_request(payload)
             id_ = request.id
-            if self.is_connected:
-                if isinstance(request, Publish):
-                    self._publish(request, moment)
-                elif self._survives_settling():
-                    self._serve(request, moment)
-            elif isinstance(request, Connect):
-                self._connect(request, moment)
-            else:
-                self.send(_error(id_, ErrorCode.UNAUTHORIZED, "'connect' comes first; send it before anything else"))
-                self.end(CloseCode.UNAUTHORIZED, "connect comes first")
-        except DecodeError as error:
-            self._count_bad(error.id, str(error), moment)
-        except TopicError as error:
-            self.send(_error(id_, ErrorCode.INVALID_TOPIC, str(error)))
-        except RefusedError as error:
-            if error.code is ErrorCode.BAD_REQUEST:
+            if not self.is_connected:
+                self._greet(request, moment)
+            elif isinstance(request, Publish):
+                self._publish(request, moment)
+            elif self._survives_settling():
+                self._serve(request, moment)
+        except (DecodeError, TopicError, RefusedError) as error:
+            self._refuse(id_, error, moment)
+
+    def _greet(self, request: AnyRequest, moment: Moment) -> None:
+        if isinstance(request, Connect):
+            self._connect(request, moment)
+        else:
+            self.send(_error(request.id, ErrorCode.UNAUTHORIZED, "'connect' comes first; send it before anything else"))
+            self.end(CloseCode.UNAUTHORIZED, "connect comes first")
+
+    def _refuse(self, id_: int | None, error: DecodeError | TopicError | RefusedError, moment: Moment) -> None:
+        match error:
+            case DecodeError():
+                self._count_bad(error.id, str(error), moment)
+            case TopicError():
+                self.send(_error(id_, ErrorCode.INVALID_TOPIC, str(error)))
+            case RefusedError(code=ErrorCode.BAD_REQUEST):
                 self._count_bad(id_, error.message, moment)
-            elif self.is_connected:
+            case _ if self.is_connected:
                 self.send(_error(id_, error.code, error.message, error.retry_after))
-            else:
+            case _:
                 self._turn_away(id_, error)
 
-    def _serve(self, request: AnyRequest, moment: Moment) -> None:
+    def _serve(self, request: AnyRequest, moment: Moment) -> None:  # noqa: C901 - a routing table
         match request:
             case Publish():
                 self._publish(request, moment)
