@@ -184,7 +184,7 @@ class Session:
             case _:
                 self._turn_away(id_, error)
 
-    def _serve(self, request: AnyRequest, moment: Moment) -> None:  # noqa: C901 - a routing table
+    def _serve(self, request: AnyRequest, moment: Moment) -> None:
         match request:
             case Publish():
                 self._publish(request, moment)
