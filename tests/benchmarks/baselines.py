@@ -1,4 +1,4 @@
-"""What stands at both ends of the scale: the naive broker, a bare connection, the floor."""
+"""What stands at both ends of the scale (the naive broker, a bare connection, the floor), and in between."""
 
 from __future__ import annotations
 
@@ -53,23 +53,29 @@ class Baseline:
 
     name: str
     dialect: Dialect = field(repr=False)
+    script: str = field(repr=False)
+    arguments: tuple[str, ...] = ()
     missing: str | None = None
 
     def version(self) -> str:
         if self.name == "floor":
             return f"Python {platform.python_version()}"
+        if self.arguments:
+            return f"tercet {metadata.version('tercet')} without {' and '.join(self.arguments)}"
         return f"trio-websocket {metadata.version('trio-websocket')}, trio {metadata.version('trio')}"
 
     @contextmanager
     def run(self, setting: Setting) -> Iterator[BrokerProcess]:
         port = free_port()
-        command = [sys.executable, "-P", str(Path(__file__).with_name(f"{self.name}.py")), str(port)]
+        command = [sys.executable, "-P", str(Path(__file__).with_name(self.script)), str(port), *self.arguments]
         if setting.certificate is not None:
             command += [str(setting.certificate.chain), str(setting.certificate.key)]
         with run_broker(self.name, command, ("127.0.0.1", port), setting.folder, setting.cores) as process:
             yield process
 
 
-NAIVE = Baseline("naive", TercetDialect(subprotocol=None))
-BARE = Baseline("bare", BareDialect())
-FLOOR = Baseline("floor", FloorDialect())
+NAIVE = Baseline("naive", TercetDialect(subprotocol=None), "naive.py")
+BARE = Baseline("bare", BareDialect(), "bare.py")
+FLOOR = Baseline("floor", FloorDialect(), "floor.py")
+NO_LANE = Baseline("no lane", TercetDialect(), "without.py", ("lane",))
+NO_RUNS = Baseline("no runs", TercetDialect(), "without.py", ("runs",))

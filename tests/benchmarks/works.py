@@ -10,6 +10,7 @@ LARGE = 4096
 _ALL = ("tercet", "nats", "mosquitto", "naive", "floor")
 _BROKERS = ("tercet", "nats", "mosquitto", "naive")
 _FAST = ("tercet", "nats")
+_STEPS = ("naive", "no lane", "no runs", "tercet", "floor")
 
 
 @frozen
@@ -153,6 +154,11 @@ WORKS: tuple[Work, ...] = (
     Fanout("1-100-history", "options", subscribers=100, window=16, history=True, peers=("tercet",)),
     Fanout("1-1-retain", "options", subscribers=1, window=64, retain=True, peers=("tercet", "mosquitto")),
     Fanout("1-100-retain", "options", subscribers=100, window=16, retain=True, peers=("tercet", "mosquitto")),
+    Fanout("steps-1-1", "steps", subscribers=1, window=64, peers=_STEPS),
+    Fanout("steps-1-10", "steps", subscribers=10, window=64, peers=_STEPS),
+    Fanout("steps-1-100", "steps", subscribers=100, window=16, peers=_STEPS),
+    Fanout("steps-1-1000", "steps", subscribers=1000, window=4, peers=_STEPS),
+    Fanout("steps-20-100", "steps", subscribers=100, window=64, publishers=20, peers=_STEPS),
 )
 
 GROUPS = tuple(dict.fromkeys(work.group for work in WORKS))

@@ -1,0 +1,34 @@
+"""Tercet without something that makes it fast, to measure what that is worth.
+
+    python without.py PORT lane|runs
+
+Without the *lane*, every frame goes through trio-websocket. Without *runs*,
+every message is queued for every subscriber by itself. Nothing else differs.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import structlog
+import trio
+
+from tercet_broker.runtime import Daemon, DaemonSettings, ListenerSettings, TimeoutSettings
+
+
+def main() -> None:
+    """Serve until killed."""
+    port, what = sys.argv[1:3]
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    settings = DaemonSettings(
+        listeners=(ListenerSettings(bind=f"127.0.0.1:{port}"),), timeouts=TimeoutSettings(heartbeat=3600)
+    )
+    daemon = Daemon(settings, lane=what != "lane")
+    if what == "runs":
+        daemon.broker.fan_out.settle_soon = None  # at once, then
+    trio.run(daemon.run)
+
+
+if __name__ == "__main__":
+    main()
