@@ -7,7 +7,7 @@ however many messages it holds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import trio
@@ -56,12 +56,17 @@ class Flusher:
                 await trio.lowlevel.checkpoint()  # called while it wrote: others first
             else:
                 await self._lot.park()
-            self.settle()
-            batch, self._ready = self._ready, []
-            self._is_called = False
-            for start in range(0, len(batch), _SLICE):
-                if start:
-                    await trio.lowlevel.checkpoint()
-                now = trio.current_time()
-                for link in batch[start : start + _SLICE]:
-                    link.flush(now)
+            for _ in self.flush():
+                await trio.lowlevel.checkpoint()
+
+    def flush(self) -> Iterator[None]:
+        """Settle, and write to all that have something; to be iterated over, with others' turns between two items."""
+        self.settle()
+        batch, self._ready = self._ready, []
+        self._is_called = False
+        for start in range(0, len(batch), _SLICE):
+            if start:
+                yield
+            now = trio.current_time()
+            for link in batch[start : start + _SLICE]:
+                link.flush(now)
