@@ -65,6 +65,8 @@ TOOLS: dict[str, Callable[[], Path | None]] = {
     "node": _find_program("node", "nodejs"),
     "ws": _find_node_module("ws"),
     "nginx": _find_program("nginx"),
+    "haproxy": _find_program("haproxy"),
+    "systemd-analyze": _find_program("systemd-analyze"),
     "mosquitto": _find_program("mosquitto"),
 }
 

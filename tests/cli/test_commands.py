@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import click
@@ -171,3 +173,35 @@ def test_closed_pipe_is_quiet() -> None:
     script += f"sys.exit(main(['check', {str(Path(__file__).parents[2] / 'config/plain.toml')!r}]))"
     run = subprocess.run([sys.executable, "-c", script], stderr=subprocess.PIPE, check=False)
     assert (run.returncode, run.stderr) == (0, b"")
+
+
+def test_negative_number_gets_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["publish", "a/b", "-5"]) == 2
+    assert "goes after '--'" in capsys.readouterr().err
+    assert main(["publish", "a/b", "--retian"]) == 2
+    assert "goes after '--'" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("url", "hint"),
+    [
+        ("ws://127.0.0.1:{closed}", "Is the broker running there?"),
+        ("wss://127.0.0.1:{plain}", "try ws://127.0.0.1:{plain}"),
+    ],
+)
+def test_connection_that_fails_gets_a_hint(url: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        closed = server.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ports = {"closed": closed, "plain": server.getsockname()[1]}
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        assert main(["publish", "--url", url.format(**ports), "a/b", "5"]) == 1
+    assert hint.format(**ports) in capsys.readouterr().err

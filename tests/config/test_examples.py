@@ -20,7 +20,10 @@ EXAMPLES = Path(__file__).parents[2] / "config"
 
 
 def test_every_example_is_tested_here() -> None:
-    assert {path.name for path in EXAMPLES.glob("*.toml")} == {"plain.toml", "tls.toml", "auth.toml"}
+    assert {path.name for path in EXAMPLES.glob("*.toml")} == {
+        *("plain.toml", "tls.toml", "auth.toml"),
+        *("proxied.toml", "mutual-tls.toml", "systemd.toml", "container.toml"),  # test_deployment.py
+    }
 
 
 def test_plain_example_differs_from_the_default_in_its_namespaces_alone() -> None:

@@ -11,16 +11,19 @@ import pytest
 
 from tercet_broker.config.loading import SECTIONS
 from tercet_broker.core.settings import HistorySettings
-from tercet_broker.runtime import JwtSettings, TokenSettings
+from tercet_broker.runtime.settings import JwtSettings, TlsSettings, TokenSettings
 
 PAGE = Path(__file__).parents[2] / "docs/reference/configuration.md"
 
 HEADINGS = {
     "## `[[listener]]`": SECTIONS["listener"],
+    "### `tls`": TlsSettings,
     "## `[namespace.NAME]`": SECTIONS["namespace"],
     "### `history`": HistorySettings,
     "## `[default]`": SECTIONS["default"],
     "## `[limits]`": SECTIONS["limits"],
+    "## `[connections]`": SECTIONS["connections"],
+    "## `[rates]`": SECTIONS["rates"],
     "## `[timeouts]`": SECTIONS["timeouts"],
     "## `[auth]`": SECTIONS["auth"],
     "### `[[auth.token]]`": TokenSettings,
@@ -51,6 +54,8 @@ def test_options_and_defaults(heading: str) -> None:
         stated = rows[name]["default"]
         if attribute.default is attrs.NOTHING:
             assert stated == "required", name
+        elif attribute.default == ():
+            assert stated == "`()`", name
         elif attribute.default is None:
             assert stated == "none", name
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from pathlib import Path
+from typing import TypeVar, get_type_hints
 
 import attrs
 from hypothesis import HealthCheck, given, settings
@@ -15,15 +16,18 @@ from tercet_broker.core.settings import BrokerSettings, HistorySettings, LimitSe
 from tercet_broker.logs import LoggingSettings
 from tercet_broker.runtime.settings import (
     AuthSettings,
+    ConnectionSettings,
     DaemonSettings,
     JwtSettings,
     ListenerSettings,
+    RateSettings,
     TimeoutSettings,
     TlsSettings,
     TokenSettings,
 )
 
 HASH = "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$6W0SzRvOPl4Uhp0tqDF4tw"
+T = TypeVar("T")
 
 counts = st.integers(1, 2**63 - 1)
 seconds = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
@@ -87,14 +91,28 @@ auths = st.builds(
 )
 
 
+def _numbers(cls: type[T]) -> st.SearchStrategy[T]:
+    """Settings that are numbers, all of them above every lower bound that there is."""
+    large = st.floats(min_value=2.0**20, allow_infinity=False)
+    kinds = {int: counts, float: seconds if cls is TimeoutSettings else large, int | None: st.none() | counts}
+    types = get_type_hints(cls)
+    return st.builds(cls, **{name: kinds[type_] for name, type_ in types.items()})
+
+
 @st.composite
 def configurations(draw: st.DrawFn, pems: Path) -> config.Config:
     tls = TlsSettings(pems / "cert.pem", pems / "key.pem")
+    mutual = attrs.evolve(tls, client_ca=pems / "cert.pem", client_certificates="optional")
+    networks = draw(st.lists(st.sampled_from(["10.0.0.0/8", "::1", "fd00::/8"]), min_size=1, max_size=2))
     listeners = tuple(
         ListenerSettings(
             f"{draw(st.sampled_from(['127.0.0.1', '[::1]', 'localhost', '10.0.0.1', 'unix:/run/x']))}:{port}",
             path="/" + draw(st.text(string.ascii_letters + '"\\/', max_size=5)),
-            tls=draw(st.sampled_from([None, tls])),
+            tls=draw(st.sampled_from([None, tls, mutual])),
+            origins=tuple(draw(st.lists(st.sampled_from(["https://a.b", "http://[::1]:8000"]), max_size=2))),
+            allow_no_origin=draw(st.booleans()),
+            trusted_proxies=tuple(networks),
+            proxy_protocol=draw(st.booleans()),
             insecure=True,
             backlog=draw(st.integers(1, 65535)),
         )
@@ -106,7 +124,9 @@ def configurations(draw: st.DrawFn, pems: Path) -> config.Config:
         DaemonSettings(
             listeners,
             BrokerSettings(named, unnamed, draw(counts), draw(limits())),
-            draw(st.builds(TimeoutSettings, **{a.name: seconds for a in attrs.fields(TimeoutSettings)})),
+            draw(_numbers(TimeoutSettings)),
+            draw(_numbers(ConnectionSettings)),
+            draw(_numbers(RateSettings)),
             draw(st.none() | auths),
             draw(st.lists(rules, max_size=2).map(tuple)),
         ),

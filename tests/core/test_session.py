@@ -370,7 +370,7 @@ def test_drain_tells_positions_and_refuses_publishes(world: World) -> None:
     peer.ask("subscribe", id=2, filter="u")
     other.ask("publish", topic="t/a", data=1)
     waits = iter([1.5, 2.5])
-    world.broker.drain(lambda: next(waits))
+    list(world.broker.drain(lambda: next(waits)))
     position = {"op": "position", "epoch": world.broker.epoch}
     assert peer.take()[1:] == [
         position | {"namespace": "t", "seq": 1},

@@ -63,6 +63,7 @@ class Echo:
     connection: Connection
     label: str = "echo"
     is_open: bool = True
+    user: str | None = None
     outbox: Outbox = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -80,6 +81,9 @@ class Echo:
 
     def receive(self, payload: bytes, *, is_text: bool) -> None:
         self.outbox.notify(encode_frame(Opcode.TEXT if is_text else Opcode.BINARY, payload))
+
+    def refuse(self, payload: bytes, retry_after: float) -> None:
+        raise AssertionError(f"asked too fast: {payload!r}, {retry_after}")
 
     def advance(self) -> None:
         pass

@@ -50,12 +50,21 @@ class Server:
     port: int
     errors: bytearray = field(factory=bytearray)
     gone: trio.Event = field(factory=trio.Event)
+    news: trio.Event = field(factory=trio.Event)
 
     async def read_errors(self) -> None:
         assert self.process.stderr is not None
         async for data in self.process.stderr:
             self.errors += data
+            self.news.set()
+            self.news = trio.Event()
         self.gone.set()
+
+    async def says(self, word: bytes, times: int) -> None:
+        """Wait until standard error holds `word` so many times."""
+        with trio.fail_after(PATIENCE):
+            while self.errors.count(word) < times:
+                await self.news.wait()
 
     async def exit_status(self) -> int:
         await self.gone.wait()
@@ -227,3 +236,24 @@ async def test_address_in_use(config: Callable[..., str]) -> None:
         assert done.returncode == 1
         assert b"in use" in done.stderr
         assert b"Traceback" not in done.stderr
+
+
+async def test_sighup_reloads_and_a_bad_file_changes_nothing(config: Callable[..., str], dial: Dial) -> None:
+    name = config()
+    path = trio.Path(name)
+    right = await path.read_text()
+    async with tercet_serve("--config", name) as server:
+        peer: Peer = await dial(server.port)
+        await peer.connect()
+        await path.write_text(right + "[limits]\nsubscriptions = 0\n")
+        os.kill(server.process.pid, signal.SIGHUP)
+        await server.says(b"not reloaded", 1)
+        assert b"limits.subscriptions" in server.errors
+        assert (await peer.ask("subscribe", id=2, filter="a"))["op"] == "subscribed"
+        await path.write_text(right + "[limits]\nsubscriptions = 1\n")
+        os.kill(server.process.pid, signal.SIGHUP)
+        await server.says(b'"reloaded"', 1)
+        assert (await peer.ask("subscribe", id=3, filter="b"))["code"] == "too_many_subscriptions"
+        await trio.aclose_forcefully(peer.stream)
+        os.kill(server.process.pid, signal.SIGTERM)
+        assert await server.exit_status() == 0

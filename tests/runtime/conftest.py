@@ -273,6 +273,7 @@ class Echo:
     times: int = 1
     label: str = "echo"
     is_open: bool = True
+    user: str | None = None
     outbox: Outbox = field(init=False)
     received: list[bytes] = field(factory=list)
     faults: list[Exception] = field(factory=list)
@@ -290,6 +291,9 @@ class Echo:
             self.what(self, payload)
         for _ in range(self.times):
             self.outbox.notify(encode_frame(Opcode.TEXT if is_text else Opcode.BINARY, payload))
+
+    def refuse(self, payload: bytes, retry_after: float) -> None:
+        raise AssertionError(f"asked too fast: {payload!r}, {retry_after}")
 
     def advance(self) -> None:
         """Nothing: an echo is never behind."""

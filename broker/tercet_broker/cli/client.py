@@ -104,4 +104,22 @@ def run(command: Callable[[], Awaitable[None]]) -> None:
         raise first_of(group) from None
     except* (tercet.TercetError, OSError) as group:
         error = first_of(group)
-        raise Failure(printable(str(error) or type(error).__name__)) from group
+        message = str(error) or type(error).__name__
+        raise Failure(printable(message) + _hint(message)) from group
+
+
+def _hint(message: str) -> str:
+    """Say what is most likely the matter where a connection could not be made."""
+    _, found, rest = message.partition("cannot connect to ")
+    url = rest.partition(": ")[0]
+    if not found:
+        return ""
+    if "Connection refused" in message or "No such file" in message:
+        return "\nIs the broker running there? `tercet serve` runs one; --url says where"
+    if "WRONG_VERSION_NUMBER" in message or "RECORD_LAYER_FAILURE" in message:
+        return f"\nThat listener seems to have no TLS: try ws{url.removeprefix('wss')}"
+    if "handshake" in message and url.startswith("ws://"):
+        return f"\nIf that listener has TLS, try wss{url.removeprefix('ws')}"
+    if "CERTIFICATE_VERIFY_FAILED" in message:
+        return "\nA certificate of your own authority needs --ca ca.pem"
+    return ""

@@ -73,6 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ExitCode.INTERRUPTED
     except click.ClickException as error:
         error.show()
+        if isinstance(error, click.NoSuchOption) and error.option_name[1:2] in {*"0123456789."}:
+            click.echo("A value that begins with a minus goes after '--', as in: -- -12.5", err=True)
         return error.exit_code
     except (BrokenPipeError, SystemExit):
         # SystemExit is click's own answer to a closed pipe. Outside its

@@ -69,10 +69,27 @@ def serve_file(file: Path | None, bind: str | None, *, trace: bool = False) -> E
         log.warning("insecure", option=warning.path, reason=warning.message)
     raise_descriptor_limit()
     try:
-        daemon = Daemon(daemon_settings, tracer=Trace(sys.stderr) if trace else None)
+        daemon = Daemon(
+            daemon_settings,
+            tracer=Trace(sys.stderr) if trace else None,
+            source=None if file is None else partial(_read_again, file, bind),
+        )
     except (OSError, ValueError) as error:  # a key file has changed since it was loaded
         raise Failure(f"cannot use the configuration: {error}") from error
     return trio.run(run, daemon, [listener.bind for listener in daemon_settings.listeners])
+
+
+def _read_again(file: Path, bind: str | None) -> DaemonSettings:
+    """Return what the configuration says now; what it says of the log is in force at once.
+
+    Raises:
+        ConfigError: it is wrong.
+    """
+    loaded = config.load(file)
+    logs.configure(loaded.logging)
+    if bind is not None:
+        return attrs.evolve(loaded.daemon, listeners=(_plain_listener(bind),))
+    return loaded.daemon
 
 
 def _plain_listener(bind: str) -> ListenerSettings:

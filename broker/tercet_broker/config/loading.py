@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +18,17 @@ from ..logs import LoggingSettings
 from ..runtime.address import Address, TcpAddress, parse_bind
 from ..runtime.json_web_tokens import load_key
 from ..runtime.key_set import check_url
-from ..runtime.settings import AuthSettings, DaemonSettings, JwtSettings, ListenerSettings, TimeoutSettings
+from ..runtime.networks import parse_network
+from ..runtime.origins import check_origin
+from ..runtime.settings import (
+    AuthSettings,
+    ConnectionSettings,
+    DaemonSettings,
+    JwtSettings,
+    ListenerSettings,
+    RateSettings,
+    TimeoutSettings,
+)
 from .problems import ConfigError, Problem, did_you_mean
 from .structure import InvalidValueError, Structurer, join
 from .tls import check_pair
@@ -65,6 +75,8 @@ SECTIONS: Mapping[str, type] = {
     "namespace": NamespaceSettings,
     "default": DefaultNamespaceSettings,
     "limits": LimitSettings,
+    "connections": ConnectionSettings,
+    "rates": RateSettings,
     "timeouts": TimeoutSettings,
     "auth": AuthSettings,
     "rule": Rule,
@@ -142,6 +154,8 @@ class _Loading:
                 (ListenerSettings, "path"): _check_path,
                 (ListenerSettings, "backlog"): _check_backlog,
                 (JwtSettings, "jwks"): check_url,
+                (ListenerSettings, "origins"): _each(check_origin),
+                (ListenerSettings, "trusted_proxies"): _each(parse_network),
             },
         )
 
@@ -152,6 +166,8 @@ class _Loading:
         namespaces = self._namespaces()
         default = self._table("default", DefaultNamespaceSettings)
         limits = self._table("limits", LimitSettings)
+        connections = self._table("connections", ConnectionSettings)
+        rates = self._table("rates", RateSettings)
         timeouts = self._table("timeouts", TimeoutSettings)
         auth = self._auth()
         rules = self._rules()
@@ -159,7 +175,15 @@ class _Loading:
         if default is not None and not default.allow and not self._document.get("namespace"):
             message = "without a [namespace.NAME] there is no topic that anyone could use"
             self.problems.append(Problem("default.allow", message))
-        if self.problems or default is None or limits is None or timeouts is None or logging is None:
+        if (
+            self.problems
+            or default is None
+            or limits is None
+            or connections is None
+            or rates is None
+            or timeouts is None
+            or logging is None
+        ):
             return None
         broker = BrokerSettings(
             namespaces=namespaces,
@@ -167,7 +191,7 @@ class _Loading:
             unnamed_limit=default.limit,
             limits=limits,
         )
-        return Config(DaemonSettings(listeners, broker, timeouts, auth, rules), logging)
+        return Config(DaemonSettings(listeners, broker, timeouts, connections, rates, auth, rules), logging)
 
     def _check_sections(self) -> None:
         for key in self._document:
@@ -278,12 +302,31 @@ def _listener_problems(
     if listener.tls is not None:
         for attribute, message in check_pair(listener.tls):
             yield Problem(join(f"{path}.tls", attribute), message)
+        if listener.tls.client_ca is not None and listener.origins is None:
+            yield Problem(
+                f"{path}.origins",
+                "is missing: a browser shows its user's certificate for whatever page asks it to",
+                'list the pages that may, as in origins = ["https://example.org"]; [] is none',
+            )
     elif not (listener.insecure or address.is_loopback):
         yield Problem(
             f"{path}.bind",
             f"{address} can be reached from other machines, where anyone on the way could read and change what is sent",
             "add tls = { certificate = …, key = … }, or insecure = true if something in front does TLS",
         )
+
+    if listener.proxy_protocol and not listener.trusted_proxies:
+        yield Problem(f"{path}.proxy_protocol", "is of no use without trusted_proxies, from whom it would be believed")
+
+
+def _each(check: Callable[[str], object]) -> Callable[[tuple[str, ...] | None], None]:
+    """Return a check of every item of a list."""
+
+    def check_all(values: tuple[str, ...] | None) -> None:
+        for value in values or ():
+            check(value)
+
+    return check_all
 
 
 def _collide(one: Address, other: Address) -> bool:

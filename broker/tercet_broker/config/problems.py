@@ -35,7 +35,7 @@ class Problem:
         return printable(f"{text} ({self.suggestion})" if self.suggestion else text)
 
 
-class ConfigError(Exception):
+class ConfigError(ValueError):
     """The configuration cannot be used.
 
     Attributes:

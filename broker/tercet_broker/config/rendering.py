@@ -18,6 +18,8 @@ _ABSENT = {
     "tls": "none",
     "key": "none",
     "jwks": "none",
+    "origins": "none; every page may connect",
+    "memory_bytes": "none; four fifths of the memory there is",
 }
 
 
@@ -31,6 +33,8 @@ def render(config: Config) -> str:
         lines += [f"[namespace.{quote_key(name)}]", *_options(namespace), ""]
     lines += ["[default]", *_default(broker), ""]
     lines += ["[limits]", *_options(broker.limits), ""]
+    lines += ["[connections]", *_options(config.daemon.connections), ""]
+    lines += ["[rates]", *_options(config.daemon.rates), ""]
     lines += ["[timeouts]", *_options(config.daemon.timeouts), ""]
     auth = config.daemon.auth
     if auth is not None:

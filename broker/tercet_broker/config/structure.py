@@ -76,6 +76,9 @@ class Structurer:
             lambda cls: getattr(cls, "__origin__", None) is tuple, self._structure_tuple
         )
         self._converter.register_structure_hook_func(
+            lambda cls: cls == tuple[str, ...] | None, lambda value, _: self._structure_tuple(value, tuple[str, ...])
+        )
+        self._converter.register_structure_hook_func(
             lambda cls: getattr(cls, "__origin__", None) is Literal, _structure_choice
         )
         self._converter.register_structure_hook_factory(attrs.has, self._make_class_hook)

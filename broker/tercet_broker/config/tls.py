@@ -23,6 +23,10 @@ def check_pair(tls: TlsSettings) -> Iterator[tuple[str, str]]:
         yield "certificate", certificate_problem
     if key_problem is not None:
         yield "key", key_problem
+    if tls.client_ca is not None:
+        authority_problem = _check_pem(tls.client_ca, "CERTIFICATE-----", "certificate")
+        if authority_problem is not None:
+            yield "client_ca", authority_problem
     if certificate_problem is None and key_problem is None:
         yield from _check_together(tls)
 
@@ -52,7 +56,8 @@ def _check_together(tls: TlsSettings) -> Iterator[tuple[str, str]]:
     except _EncryptedKeyError:
         yield "key", f"'{tls.key}' is encrypted; the broker needs a key without a passphrase"
     except ssl.SSLError as error:
-        if error.reason == "KEY_VALUES_MISMATCH":
+        # OpenSSL says the last where the two are of different kinds, RSA and EC.
+        if error.reason in {"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"}:
             yield "key", f"'{tls.key}' is not the key of the certificate '{tls.certificate}'"
         else:
             reason = (error.reason or "not understood").lower().replace("_", " ")

@@ -27,7 +27,25 @@ from .moment import Entropy, Moment
 from .namespace import FULL_RETRY, Namespace, NamespaceStatistics
 from .rules import Rules
 from .session import Carrier, Session, SessionStatistics
-from .settings import BrokerSettings, NamespaceSettings
+from .settings import BrokerSettings, LimitSettings, NamespaceSettings
+from .users import Users
+
+
+def _told(limits: LimitSettings) -> Limits:
+    """Return what `connected` tells of the limits."""
+    return Limits(
+        message_bytes=limits.message_bytes,
+        subscriptions=limits.subscriptions,
+        topic_bytes=MAX_BYTES,
+        topic_levels=MAX_LEVELS,
+        last=limits.last,
+        key_seconds=limits.key_seconds,
+    )
+
+
+def _per_topic(settings: NamespaceSettings) -> int:
+    return 0 if settings.history is None else settings.history.per_topic
+
 
 _EPOCH_BITS = 48  # a reader can tell two epochs apart at a glance, and two broker lives will not share one
 
@@ -62,6 +80,7 @@ class Broker:
         epoch: the epoch of all its sequences, which live as long as it does.
         fan_out: what was published and is not in the queues yet.
         spanning: the index of filters that span namespaces.
+        users: how many connections each user has.
         is_draining: whether publishes are refused because it is about to stop.
     """
 
@@ -73,6 +92,7 @@ class Broker:
     epoch: str = field(init=False)
     fan_out: FanOut = field(factory=FanOut, init=False, repr=False)
     spanning: FilterIndex = field(factory=FilterIndex, init=False, repr=False)
+    users: Users = field(factory=Users, init=False, repr=False)
     is_draining: bool = field(default=False, init=False)
     told_limits: Limits = field(init=False, repr=False)
     _namespaces: dict[str, Namespace] = field(factory=dict, init=False, repr=False)
@@ -85,15 +105,7 @@ class Broker:
     def __attrs_post_init__(self) -> None:
         """Begin an epoch, and lay out the configured namespaces."""
         self.epoch = f"{self.entropy.getrandbits(_EPOCH_BITS):0{_EPOCH_BITS // 4}x}"
-        limits = self.settings.limits
-        self.told_limits = Limits(
-            message_bytes=limits.message_bytes,
-            subscriptions=limits.subscriptions,
-            topic_bytes=MAX_BYTES,
-            topic_levels=MAX_LEVELS,
-            last=limits.last,
-            key_seconds=limits.key_seconds,
-        )
+        self.told_limits = _told(self.settings.limits)
         for name, settings in self.settings.namespaces.items():
             self._make_namespace(name, settings)
 
@@ -213,6 +225,34 @@ class Broker:
                 del self._namespaces[name]
                 self._unnamed -= 1
 
+    def reconfigure(self, settings: BrokerSettings) -> tuple[str, ...]:
+        """Take other settings, in one step; return what of them waits for a restart.
+
+        Limits hold for what is asked from now on, those of the outbox for connections that open from now on. A
+        namespace that is named no more becomes one of the unnamed, with what it holds; where there are none, it
+        stays as it is.
+        """
+        waiting = []
+        limits = settings.limits
+        if limits.key_seconds != self.settings.limits.key_seconds:
+            waiting.append("limits.key_seconds")  # clients were told, and rely on it
+            limits = evolve(limits, key_seconds=self.settings.limits.key_seconds)
+        for name, namespace in self._namespaces.items():
+            wanted = settings.namespaces.get(name, settings.unnamed)
+            if wanted is None:
+                waiting.append(f"namespace.{name}, which is to end")
+            elif _per_topic(wanted) != _per_topic(namespace.settings):
+                waiting.append(f"namespace.{name}: history.per_topic")  # its log is laid out for it
+            else:
+                namespace.reconfigure(wanted)
+        self.settings = evolve(settings, limits=limits)
+        self.told_limits = _told(limits)
+        for name, wanted in settings.namespaces.items():
+            if name not in self._namespaces:
+                self._make_namespace(name, wanted)
+        self._unnamed = sum(name not in settings.namespaces for name in self._namespaces)
+        return tuple(waiting)
+
     def sweep(self, now: float) -> Iterator[None]:
         """Let go of what has become too old by `now`, and tell positions. To be iterated over every second or so.
 
@@ -228,16 +268,22 @@ class Broker:
             if not number % _SWEPT_AT_ONCE:
                 yield
 
-    def drain(self, retry_after: Callable[[], float]) -> None:
-        """Refuse publishes from now on, and announce the end to every session.
+    def drain(self, retry_after: Callable[[], float]) -> Iterator[None]:
+        """Refuse publishes from now on; the iterator announces the end to one session at each step.
 
         `retry_after` returns the seconds that the next session shall wait
-        before it comes back.
+        before it comes back. The steps are the caller's, because each costs
+        as much as the session has namespaces.
         """
         self.is_draining = True
         self.fan_out.settle()
+        return self._announce_drain(retry_after)
+
+    def _announce_drain(self, retry_after: Callable[[], float]) -> Iterator[None]:
         for session in self.sessions:
-            session.announce_drain(retry_after())
+            if not session.is_ended:
+                session.announce_drain(retry_after())
+            yield
 
     def reopen(self) -> None:
         """Serve again after a stop or a crash, with the same epochs, logs, retained values and keys.

@@ -93,6 +93,13 @@ class Namespace:
         self.log = Log(self.settings.history or _HANDOVER, self.settings.topics)
         self.watch = PositionWatch(self.log, lambda session: session.tell_position(self))
 
+    def reconfigure(self, settings: NamespaceSettings) -> None:
+        """Take other settings. What is now too much goes with the next message or sweep."""
+        self.settings = settings
+        self.log.settings = settings.history or _HANDOVER
+        self.log.max_topics = settings.topics
+        self.keys.limit = settings.keys
+
     @property
     def has_history(self) -> bool:
         """Whether `last` and `history` see anything here."""

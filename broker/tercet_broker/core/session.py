@@ -68,6 +68,7 @@ if TYPE_CHECKING:
 # A small outbox has small pages, so that they never make it overflow.
 _PAGE_BYTES = 64 * 1024
 _PAGES_PER_OUTBOX = 4
+_RETRY_USER = 10.0  # seconds after which a user who has too many connections may have fewer
 
 
 class Carrier(Protocol):
@@ -137,6 +138,12 @@ class Session:
         )
 
     # Requests
+
+    def refuse(self, payload: bytes | str, retry_after: float) -> None:
+        """Answer a request that came faster than its connection may ask, without looking into it."""
+        if not self.is_ended:
+            message = "over this connection's rate of requests; send more slowly"
+            self.send(_error(peek_id(payload), ErrorCode.RATE_LIMITED, message, retry_after))
 
     def receive(self, payload: bytes | str, moment: Moment) -> None:
         """Serve one text message of the client.
@@ -241,7 +248,7 @@ class Session:
 
     def _welcome(self, request: Connect, verdict: Identity | RefusedError, moment: Moment) -> None:
         identity = self._verdict(request.id, verdict)
-        if identity is None:
+        if identity is None or not self._may_enter(request, identity):
             return
         self.is_connected = True
         self.wants_pings = request.heartbeat
@@ -258,6 +265,20 @@ class Session:
                 expires_in=_seconds_left(identity, moment),
             )
         )
+
+    def _may_enter(self, request: Connect, identity: Identity) -> bool:
+        """Count a connection as its user's; False if it ends instead."""
+        known, users = self.arrival.identity, self.broker.users
+        if known is not None and identity.user != known.user:
+            message = "the token is another user's than the certificate; come with one of them alone"
+            self._turn_away(request.id, RefusedError(ErrorCode.UNAUTHORIZED, message))
+            return False
+        if not users.enter(identity.user):
+            message = f"there are {users.limit} connections of this user, as many as there may be; close one first"
+            self.send(_error(request.id, ErrorCode.UNAVAILABLE, message, _RETRY_USER))
+            self.end(CloseCode.TRY_AGAIN_LATER, "too many connections of this user")
+            return False
+        return True
 
     def _authenticate(self, request: Authenticate, moment: Moment) -> None:
         del moment  # the answer comes with another one
@@ -595,6 +616,8 @@ class Session:
         for subscription in self._subscriptions.values():
             self._detach(subscription)
         self._subscriptions.clear()
+        if self.is_connected:
+            self.broker.users.leave(self.user)
         self.broker.forget(self)
 
     def statistics(self) -> SessionStatistics:

@@ -5,6 +5,7 @@
 | `HOST:PORT` | an IPv4 address or a name |
 | `[IPV6]:PORT` | an IPv6 address, in brackets as in a URL |
 | `unix:/PATH` | a Unix socket, by its absolute path |
+| `systemd:NAME` | the sockets that the service manager has opened under that name |
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ MAX_PORT = 65535
 MAX_UNIX_PATH = 107
 
 _UNIX = "unix:"
+_INHERITED = "systemd:"
 _NAME = re.compile(r"(?!-)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
 _LOOPBACK = ipaddress.ip_network("127.0.0.0/8")
 
@@ -71,7 +73,22 @@ class UnixAddress:
         return f"{_UNIX}{self.path}"
 
 
-Address = TcpAddress | UnixAddress
+@frozen
+class InheritedAddress:
+    """The name under which the service manager passes sockets (`FileDescriptorName=` of a socket unit)."""
+
+    name: str
+
+    @property
+    def is_loopback(self) -> bool:
+        """Never: who can reach it is written elsewhere."""
+        return False
+
+    def __str__(self) -> str:
+        return f"{_INHERITED}{self.name}"
+
+
+Address = TcpAddress | UnixAddress | InheritedAddress
 
 
 def parse_bind(text: str) -> Address:
@@ -84,6 +101,11 @@ def parse_bind(text: str) -> Address:
     """
     if text.startswith(_UNIX):
         return _parse_unix(text.removeprefix(_UNIX))
+    if text.startswith(_INHERITED):
+        name = text.removeprefix(_INHERITED)
+        if not name or not name.isascii() or not name.isprintable() or ":" in name:
+            raise AddressError(f"{name!r} is no name of a socket: it is what FileDescriptorName= of its unit says")
+        return InheritedAddress(name)
     if "://" in text:
         rest = text.partition("://")[2].rstrip("/")
         raise AddressError(f"an address to listen on has no scheme: write {rest!r}, not {text!r}")

@@ -1,6 +1,6 @@
 """One connection, from the first byte to the last: the only place that handles its failures.
 
-    handshake      TLS, then the request head: one deadline for both
+    handshake      handshake.py: up to the request head
     talk           trio-websocket and the lane feed the endpoint; until somebody ends it
     goodbye        flush, Close, end of stream: one deadline again
 
@@ -16,21 +16,26 @@ from typing import NoReturn, Protocol
 
 import structlog
 import trio
-from attrs import define, field, frozen
+from attrs import Factory, define, field, frozen
 from trio_websocket import ConnectionClosed, wrap_server_stream
 
 from tercet_protocol import CloseCode, ErrorCode
 
 from ..core import Answer, Arrival, Identity, RefusedError
+from .admission import Admission, Ticket
 from .authenticator import Authenticator
 from .clock import Clock
+from .doorway import Doorway
 from .flusher import Flusher
 from .frames import FrameReader
+from .handshake import Handshake
 from .keepalive import Deadlines
 from .link import Ending, Endpoint, Link
+from .meter import Meter, Meters
 from .settings import TimeoutSettings
+from .statistics import ConnectionStatistics
 from .tracing import LinkTracer, Tracer
-from .upgrade import GoneError, Refusal, Upgrade, read_upgrade
+from .upgrade import Upgrade
 from .wire import Wire
 
 log = structlog.get_logger("tercet")
@@ -46,6 +51,10 @@ class OpenEndpoint(Endpoint, Protocol):
     @property
     def label(self) -> str:
         """How logs and the peer call the connection."""
+
+    @property
+    def user(self) -> str | None:
+        """Who it is, once that is known."""
 
     @property
     def is_open(self) -> bool:
@@ -74,6 +83,8 @@ class Services:
         is_draining: whether newcomers are turned away.
         clock: for what comes later than the request that it answers.
         authenticator: says whose tokens are; None where they mean nothing.
+        admission: the books of all connections.
+        meters: what they may ask for.
         lane: whether whole data frames bypass trio-websocket.
     """
 
@@ -85,6 +96,8 @@ class Services:
     is_draining: Callable[[], bool]
     clock: Clock
     authenticator: Authenticator | None = None
+    admission: Admission = Factory(Admission)
+    meters: Meters = Factory(Meters)
     tracer: Tracer | None = None
     lane: bool = True
 
@@ -98,65 +111,50 @@ class Connection:
         ended: … when it is none any more.
         drain_at: when a planned stop closes it, in Trio's time.
         arrival: what was known of it when it became a WebSocket.
+        handshake: how it came in, and from which address.
+        meter: what it has sent and was sent; None until it is established.
     """
 
     wire: Wire
     services: Services = field(repr=False)
-    path: str = "/"
+    doorway: Doorway = field(factory=Doorway, repr=False)
+    pass_: Ticket | None = field(default=None, repr=False)
     established: Callable[[Connection], None] = field(default=lambda _: None, repr=False)
     ended: Callable[[Connection], None] = field(default=lambda _: None, repr=False)
     drain_at: float = math.inf
     arrival: Arrival = field(factory=Arrival, repr=False)
     ticket: int = 0
+    handshake: Handshake = field(init=False, repr=False)
+    meter: Meter | None = field(default=None, init=False, repr=False)
+    accepted_at: float = field(factory=trio.current_time, init=False)
     _link: Link | None = field(default=None, init=False, repr=False)
     _endpoint: OpenEndpoint | None = field(default=None, init=False, repr=False)
     _connect_by: float = field(default=math.inf, init=False)
     _pinged_at: float | None = field(default=None, init=False)
     _heard_by_ping: int = field(default=0, init=False)
 
+    def __attrs_post_init__(self) -> None:
+        """Take a place in the books, unless whoever accepted it has."""
+        services = self.services
+        if self.pass_ is None:
+            self.pass_ = services.admission.enter(None)
+        self.handshake = Handshake(
+            self.wire, self.doorway, services.admission, self.pass_, services.timeouts, services.is_draining
+        )
+
     async def serve(self) -> None:
         """Serve it until it ends. Raises nothing but `Cancelled`."""
         try:
-            upgrade = await self._shake_hands()
+            upgrade = await self.handshake.run()
             if upgrade is not None:
                 await self._converse(upgrade)
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # gone before it was established
         except* Exception as group:
-            log.exception("fault in a connection", peer=self.wire.peer, exc_info=group)
+            log.exception("fault in a connection", peer=self.handshake.peer, exc_info=group)
         finally:
+            self.services.admission.leave(self.handshake.ticket)
             await self.wire.aclose()
-
-    # Handshake
-
-    async def _shake_hands(self) -> Upgrade | None:
-        """Return the request to become a WebSocket, or None if it was something else and has been answered."""
-        timeouts, is_encrypted = self.services.timeouts, False
-        try:
-            with trio.fail_after(timeouts.handshake):
-                await self.wire.handshake()
-                is_encrypted = True
-                return await read_upgrade(self.wire, self.path, is_draining=self.services.is_draining)
-        except GoneError:
-            return None
-        except trio.TooSlowError:
-            if not is_encrypted:
-                return None
-            refusal = Refusal(408, f"no request within {timeouts.handshake:g} s")
-        except Refusal as error:
-            refusal = error
-        log.info("handshake refused", peer=self.wire.peer, status=refusal.status, reason=refusal.reason)
-        with trio.move_on_after(timeouts.close):
-            await self._answer(refusal.response())
-        return None
-
-    async def _answer(self, response: bytes) -> None:
-        """Send a response whole, and wait for the peer to go, so that it is not cut off."""
-        await self.wire.send_all(response)
-        await self.wire.send_eof()
-        budget = self.services.max_message
-        while budget > 0 and (data := await self.wire.receive(budget)):
-            budget -= len(data)
 
     # Talk and goodbye
 
@@ -165,6 +163,7 @@ class Connection:
         self.arrival = Arrival(self.wire.identity, upgrade.bearer, self.wire.is_private)
         endpoint = self._endpoint = services.open_endpoint(self)
         began = trio.current_time()
+        meter = self.meter = Meter(services.meters, began, lambda: endpoint.user)
         with ExitStack() as at_end:
             # In the opposite order, and all of it even if one of them fails.
             at_end.callback(self._log_end, began)
@@ -179,14 +178,16 @@ class Connection:
                     reader=FrameReader(_FRAME_PER_MESSAGE * services.max_message),
                     flusher=services.flusher,
                     nursery=nursery,
+                    meter=meter,
                     write_timeout=services.timeouts.write,
+                    write_bytes=services.timeouts.write_bytes,
                     lane=services.lane,
                     tracer=None if services.tracer is None else LinkTracer(services.tracer, endpoint.label),
                 )
                 try:
                     link.greet(upgrade.canonical_request(), upgrade.trailing)
-                    log.info("connection opened", connection=endpoint.label, peer=self.wire.peer)
-                    self._connect_by = began + services.timeouts.connect
+                    log.info("connection opened", connection=endpoint.label, peer=self.handshake.peer)
+                    self._connect_by = self.accepted_at + services.timeouts.connect
                     services.deadlines.schedule(self, self._next_look(began))
                     self.established(self)
                     with suppress(ConnectionClosed):
@@ -221,13 +222,37 @@ class Connection:
     def _log_end(self, began: float) -> None:
         ending = None if self._link is None else self._link.ending
         ending = ending or Ending(False, CloseCode.ABNORMAL, "cancelled")
+        endpoint, meter = self._endpoint, self.meter
+        if endpoint is None or meter is None:
+            return
         log.info(
             "connection closed",
-            connection=None if self._endpoint is None else self._endpoint.label,
+            connection=endpoint.label,
+            peer=self.handshake.peer,
+            user=endpoint.user,
             by="peer" if ending.by_peer else "broker",
             code=int(ending.code),
             reason=ending.reason,
             seconds=round(trio.current_time() - began, 3),
+            messages_in=meter.messages_in,
+            bytes_in=meter.bytes_in,
+            deliveries=endpoint.outbox.account.delivered,
+            bytes_out=meter.bytes_out,
+        )
+
+    def statistics(self) -> ConnectionStatistics | None:
+        """Return the counts as they are now; None before it is established."""
+        endpoint, meter = self._endpoint, self.meter
+        if endpoint is None or meter is None:
+            return None
+        return ConnectionStatistics(
+            label=endpoint.label,
+            peer=self.handshake.peer,
+            user=endpoint.user,
+            seconds=trio.current_time() - self.accepted_at,
+            messages_in=meter.messages_in,
+            bytes_in=meter.bytes_in,
+            bytes_out=meter.bytes_out,
         )
 
     # Carrier
@@ -262,7 +287,7 @@ class Connection:
         if isinstance(verdict, Identity):
             log.info("authenticated", connection=label, user=verdict.user, source=verdict.source)
         else:
-            log.info("not authenticated", connection=label, peer=self.wire.peer, reason=verdict.message)
+            log.info("not authenticated", connection=label, peer=self.handshake.peer, reason=verdict.message)
 
     # Timed
 
@@ -296,7 +321,7 @@ class Connection:
                 return self._next_look(now)
             endpoint.end(CloseCode.TIMEOUT, f"no 'connect' within {timeouts.connect:g} s")
             return math.inf
-        if endpoint.outbox.is_congested:
+        if endpoint.outbox.is_congested or link.is_paused:
             # It is not read from, so it cannot be heard. That it takes what it is sent, `write` watches over.
             self._pinged_at = None
             return now + timeouts.pong

@@ -12,31 +12,40 @@ Cancelling `run` at any await closes every socket and leaves no task behind.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import structlog
 import trio
-from attrs import define, field
+from attrs import define, evolve, field
 
 from .. import __version__
-from ..core import Access, Broker, BrokerStatistics, Entropy, Rule, Rules
+from ..core import Access, Broker, Entropy, Rule, Rules
+from .admission import Admission, TurnedAwayError
 from .authenticator import Authenticator
 from .clock import Clock, SystemClock, system_entropy
 from .connection import Connection, OpenEndpoint, Services
+from .doorway import Doorway
 from .endpoint import SessionEndpoint
 from .flusher import Flusher
+from .handshake import refusal_of
 from .keepalive import Deadlines
 from .key_set import Fetch, fetch
-from .listeners import Listener, accept_forever, open_listeners
+from .listeners import Listener, SocketListener, accept_forever, open_listeners
+from .memory import memory_share, resident_bytes
+from .meter import Bucket, Meters
 from .offload import Offload, in_thread
+from .reloading import prepare_listeners
+from .service_manager import ServiceManager
 from .settings import AuthSettings, DaemonSettings
 from .signals import obey_signals
+from .statistics import DaemonStatistics, RateStatistics
 from .tracing import Tracer
 from .wire import Wire
 
 log = structlog.get_logger("tercet")
 
+_ANNOUNCED = 128  # sessions told of a planned stop before others have their turn
 _KEY_BITS = 256  # of the hash by which verified tokens are remembered
 _SWEEP = 1.0  # seconds between two looks at what has expired
 
@@ -53,8 +62,17 @@ class Daemon:
         tracer: hears of every frame.
         lane: whether whole data frames bypass trio-websocket. Off, everything is the same but slower.
         open_endpoint: serves connections with something else than sessions of `broker`.
+        source: reads the settings again at SIGHUP, in a thread of its own; raises ValueError or OSError if they are
+            wrong. Without it SIGHUP is only logged.
+        reload_hooks: what else `reload` concerns. Each is called with the new settings and prepares; it may raise
+            ValueError or OSError, and then nothing changes. What it returns is called in the step of the change, and
+            must not fail.
+        service_manager: is told how we are.
+        reloads: how often `reload` has succeeded.
         broker: the core; a new one with nothing in its logs unless given. One that has served before
             (`Broker.reopen`) brings its epochs, logs, retained values and keys with it.
+        admission: how many connections there are and may be.
+        meters: what they may ask for.
         offload: runs what takes long, such as verifying a static token; in a thread unless given.
         fetch: gets the key sets of issuers of tokens, from the network unless given; run by `offload`.
         authenticator: says whose tokens are; None where the settings have no `auth`.
@@ -70,15 +88,26 @@ class Daemon:
     tracer: Tracer | None = field(default=None, kw_only=True)
     lane: bool = field(default=True, kw_only=True)
     open_endpoint: Callable[[Connection], OpenEndpoint] | None = field(default=None, kw_only=True)
+    source: Callable[[], DaemonSettings] | None = field(default=None, kw_only=True, repr=False)
+    reload_hooks: list[Callable[[DaemonSettings], Callable[[], None]]] = field(factory=list, init=False, repr=False)
     broker: Broker = field(kw_only=True, repr=False)
     offload: Offload = field(default=in_thread, kw_only=True, repr=False)
     fetch: Fetch = field(default=fetch, kw_only=True, repr=False)
     authenticator: Authenticator | None = field(default=None, init=False, repr=False)
+    admission: Admission = field(init=False, repr=False)
+    meters: Meters = field(init=False, repr=False)
     _deadlines: Deadlines = field(factory=Deadlines, init=False, repr=False)
     _flusher: Flusher = field(factory=Flusher, init=False, repr=False)
+    _announcements: Iterator[None] = field(factory=lambda: iter(()), init=False, repr=False)
+    _services: Services | None = field(default=None, init=False, repr=False)
+    _opened: tuple[SocketListener, ...] = field(default=(), init=False, repr=False)
     _established: dict[Connection, None] = field(factory=dict, init=False, repr=False)  # an ordered set
     _drain_begun: trio.Event = field(factory=trio.Event, init=False, repr=False)
     _all_gone: trio.Event = field(factory=trio.Event, init=False, repr=False)
+    service_manager: ServiceManager = field(factory=ServiceManager.of_environment, init=False, repr=False)
+    reloads: int = field(default=0, init=False)
+    _accepts: Bucket = field(init=False, repr=False)
+    _memory: int = field(factory=memory_share, init=False, repr=False)
     _stopped: trio.Event = field(factory=trio.Event, init=False, repr=False)
 
     @broker.default
@@ -91,13 +120,17 @@ class Daemon:
         )
 
     def __attrs_post_init__(self) -> None:
-        """Let the flusher settle what was published, and tell the broker who may come in."""
+        """Join the parts."""
         self.broker.fan_out.settle_soon = self._flusher.call
         self._flusher.settle = self.broker.fan_out.settle
+        self.broker.users.limit = self.settings.connections.per_user
         self.broker.access = _access(self.settings.auth, self.settings.rules)
         if self.settings.auth is not None:
             key = self.entropy.getrandbits(_KEY_BITS).to_bytes(_KEY_BITS // 8, "big")
             self.authenticator = Authenticator(self.settings.auth, self.clock, key, self.offload, self.fetch)
+        self.admission = Admission(self.settings.connections)
+        self.meters = Meters(self.settings.rates)
+        self._accepts = Bucket(self.settings.connections.accepts, self.settings.connections.accepts, 0.0)
 
     async def run(
         self, *, signals: bool = False, task_status: trio.TaskStatus[tuple[str, ...]] = trio.TASK_STATUS_IGNORED
@@ -111,34 +144,36 @@ class Daemon:
         Raises:
             OSError: a listener cannot be opened.
         """
-        services = self._services()
+        self._services = self._make_services()
         async with AsyncExitStack() as stack:
             listeners = self.listeners
             if listeners is None:
-                listeners = await stack.enter_async_context(open_listeners(self.settings.listeners))
+                opened = await stack.enter_async_context(open_listeners(self.settings.listeners))
+                self._opened, listeners = opened, opened
             async with trio.open_nursery() as daemon:
-                for service in (self._flusher.run, self._deadlines.run, self._sweep):
+                for service in (self._flusher.run, self._deadlines.run, self._sweep, self._keep_watchdog_quiet):
                     daemon.start_soon(service)
                 if self.authenticator is not None:
                     await daemon.start(self.authenticator.run)
                 if signals:
-                    await daemon.start(obey_signals, self.drain, daemon.cancel_scope.cancel)
+                    stop = daemon.cancel_scope.cancel
+                    await daemon.start(obey_signals, self.drain, stop, self.reload_from_source)
                 async with trio.open_nursery() as connections:
                     for listener in listeners:
-                        connections.start_soon(
-                            accept_forever, listener, self._server(connections, services, listener.path)
-                        )
+                        connections.start_soon(accept_forever, listener, self._server(connections, listener))
                     urls = tuple(listener.url for listener in listeners)
                     log.info("listening", urls=urls)
                     task_status.started(urls)
+                    self.service_manager.ready()
                     await self._drain_begun.wait()
+                    self.service_manager.stopping()
                     await self._drain_connections()
                     connections.cancel_scope.cancel()
                 daemon.cancel_scope.cancel()
         self._stopped.set()
         log.info("stopped")
 
-    def _services(self) -> Services:
+    def _make_services(self) -> Services:
         open_endpoint = self.open_endpoint
         if open_endpoint is None:
 
@@ -154,18 +189,42 @@ class Daemon:
             is_draining=self._drain_begun.is_set,
             clock=self.clock,
             authenticator=self.authenticator,
+            admission=self.admission,
+            meters=self.meters,
             tracer=self.tracer,
             lane=self.lane,
         )
 
-    def _server(self, connections: trio.Nursery, services: Services, path: str) -> Callable[[Wire], None]:
-        """Return what starts the task of a new connection."""
+    def _server(self, connections: trio.Nursery, listener: Listener) -> Callable[[Wire], Awaitable[None]]:
+        """Return what starts the task of a new connection, or turns it away."""
 
-        def serve(wire: Wire) -> None:
-            connection = Connection(wire, services, path, established=self._enter, ended=self._leave)
+        async def serve(wire: Wire) -> None:
+            doorway = listener.doorway if isinstance(listener, SocketListener) else Doorway(listener.path)
+            await self._pace_accepting()
+            try:
+                ticket = self.admission.enter(None if doorway.trusts(wire.address) else wire.address)
+            except TurnedAwayError as error:
+                if not wire.is_encrypted:
+                    with suppress(trio.BrokenResourceError):
+                        wire.try_send(refusal_of(error).response())
+                await wire.aclose()
+                return
+            services = self._services or self._make_services()
+            connection = Connection(wire, services, doorway, ticket, established=self._enter, ended=self._leave)
             connections.start_soon(connection.serve)
 
         return serve
+
+    async def _pace_accepting(self) -> None:
+        """Leave newcomers where they wait, in the kernel, while there are more in a second than there may be."""
+        bucket, rate = self._accepts, self.settings.connections.accepts
+        bucket.rate = bucket.burst = rate
+        bucket.fill(trio.current_time())
+        bucket.take(1, trio.current_time())
+        pause = bucket.wait(0, trio.current_time())
+        if pause:
+            self.admission.paced += 1
+            await trio.sleep(pause)
 
     def _enter(self, connection: Connection) -> None:
         self._established[connection] = None
@@ -181,6 +240,66 @@ class Daemon:
             await trio.sleep(_SWEEP)
             for _ in self.broker.sweep(self.clock.moment().now):
                 await trio.lowlevel.checkpoint()
+            if self.listeners is None:
+                self._look_at_memory()
+
+    async def _keep_watchdog_quiet(self) -> None:
+        """Tell the service manager that the loop still turns, where it wants to know."""
+        while self.service_manager.watchdog is not None:
+            self.service_manager.alive()
+            await trio.sleep(self.service_manager.watchdog / 2)
+
+    def _look_at_memory(self) -> None:
+        """Let nobody in while the process is larger than it may be."""
+        ceiling = self.settings.connections.memory_bytes or self._memory
+        if ceiling and self.admission.look_at_memory(resident_bytes(), ceiling):
+            log.warning(
+                "memory: newcomers are turned away" if self.admission.is_short_of_memory else "memory: open again",
+                resident_bytes=self.admission.resident_bytes,
+                ceiling=ceiling,
+            )
+
+    # Reload
+
+    def reload(self, settings: DaemonSettings) -> tuple[str, ...]:
+        """Take other settings, all in one step, or none of them; return what of them waits for a restart.
+
+        Connections stay. What concerns a connection as a whole (timeouts,
+        rates, certificates, origins) holds for those that come from now on.
+
+        Raises:
+            OSError: a certificate or key cannot be used; nothing has changed.
+            ValueError: likewise, from `reload_hooks` or `set_access`.
+        """
+        replacements, waiting = prepare_listeners(self._opened, settings.listeners)
+        commits = [prepare(settings) for prepare in self.reload_hooks]
+        self.set_access(settings.auth, settings.rules)  # the last step that may fail, and then changes nothing
+        for commit in (*commits, *(replacement.commit for replacement in replacements)):
+            commit()
+        waiting += self.broker.reconfigure(settings.broker)
+        self.settings = evolve(settings, broker=self.broker.settings)
+        self.broker.users.limit = settings.connections.per_user
+        self.broker.heartbeat = settings.timeouts.heartbeat
+        self.admission.settings = settings.connections
+        self.meters.settings = settings.rates
+        self._services = self._make_services()
+        self.reloads += 1
+        return waiting
+
+    async def reload_from_source(self) -> None:
+        """Reload at SIGHUP; what is wrong is logged, and changes nothing."""
+        if self.source is None:
+            log.warning("nothing to reload: there is no configuration file")
+            return
+        self.service_manager.reloading()
+        try:
+            settings = await trio.to_thread.run_sync(self.source)
+            waiting = self.reload(settings)
+        except (OSError, ValueError) as error:
+            log.error("not reloaded, everything stays as it was", reason=str(error))  # noqa: TRY400 - no bug of ours
+        else:
+            log.info("reloaded", waiting_for_a_restart=waiting)
+        self.service_manager.ready()
 
     # Who may come in, and do what
 
@@ -218,10 +337,7 @@ class Daemon:
         if self._drain_begun.is_set():
             return
         window = self.settings.timeouts.drain
-        now = trio.current_time()
-        self.broker.drain(lambda: round(self.entropy.uniform(0, window), 3))
-        for connection in self._established:
-            connection.drain(now + self.entropy.uniform(0, window))
+        self._announcements = self.broker.drain(lambda: round(self.entropy.uniform(0, window), 3))
         if not self._established:
             self._all_gone.set()
         self._drain_begun.set()
@@ -232,14 +348,32 @@ class Daemon:
         await self._stopped.wait()
 
     async def _drain_connections(self) -> None:
-        """Wait until all are gone, or had the time for it."""
-        timeouts = self.settings.timeouts
+        """Tell all that they have to go, and wait until they have, or had the time for it."""
+        timeouts, began = self.settings.timeouts, trio.current_time()
         with trio.move_on_after(timeouts.drain + timeouts.close):
+            for number, _ in enumerate(self._announcements, 1):
+                if not number % _ANNOUNCED:
+                    await trio.lowlevel.checkpoint()
+            for connection in self._established:
+                connection.drain(began + self.entropy.uniform(0, timeouts.drain))
             await self._all_gone.wait()
 
-    def statistics(self) -> BrokerStatistics:
-        """Return the broker's counts as they are now."""
-        return self.broker.statistics()
+    def statistics(self) -> DaemonStatistics:
+        """Return all counts as they are now."""
+        broker, counters = self.broker.statistics(), self.meters.counters
+        found = (connection.statistics() for connection in self._established)
+        return DaemonStatistics(
+            sessions=broker.sessions,
+            namespaces=broker.namespaces,
+            opened=broker.opened,
+            connections=tuple(one for one in found if one is not None),
+            admission=self.admission.statistics(),
+            rates=RateStatistics(counters.delayed, counters.refused, counters.closed),
+            users=len(self.broker.users),
+            users_refused=self.broker.users.refused,
+            accept_pauses=sum(listener.exhausted for listener in self._opened),
+            reloads=self.reloads,
+        )
 
 
 def _access(auth: AuthSettings | None, rules: tuple[Rule, ...]) -> Access:

@@ -28,6 +28,11 @@ class SessionEndpoint:
         self.outbox = self.session.outbox
         self._moment = self.clock.moment()
 
+    @property
+    def user(self) -> str | None:
+        """Who it is, once that is known; None is anonymous."""
+        return self.session.user
+
     @classmethod
     def open(cls, broker: Broker, clock: Clock, carrier: Carrier, arrival: Arrival | None = None) -> SessionEndpoint:
         """Open a session on a connection."""
@@ -54,6 +59,10 @@ class SessionEndpoint:
             self.session.receive(payload, self._moment)
         else:
             self.session.end(CloseCode.UNSUPPORTED_DATA, "a message is a text message")
+
+    def refuse(self, payload: bytes, retry_after: float) -> None:
+        """Answer one that came faster than it may."""
+        self.session.refuse(payload, retry_after)
 
     def advance(self) -> None:
         """Queue the next page of the replays."""

@@ -34,6 +34,7 @@ from tercet_protocol import CloseCode, Opcode, encode_close_frame, encode_frame
 from ..core.outbox import Outbox
 from .flusher import Flusher
 from .frames import Frame, FrameError, FrameReader
+from .meter import AbuseError, Meter
 from .tracing import LinkTracer
 from .wire import Wire
 
@@ -43,6 +44,7 @@ _SERVED = 512  # frames served before others have their turn …
 _SERVED_SECONDS = 0.005  # … or as long as that took: what a frame asks for may cost a thousand times another
 _SERVED_AT_ONCE = 8  # frames served between two looks at the clock
 _HANDED_OVER = 32  # frames for trio-websocket, which takes them without a checkpoint, before the same
+_LAST_WAIT = 1.0  # seconds for the peer's end of stream, once both Closes have been said
 _DISCARDED = 4 * 1024 * 1024  # bytes a peer may still send once we have said goodbye
 
 
@@ -58,6 +60,9 @@ class Endpoint(Protocol):
 
     def receive(self, payload: bytes, *, is_text: bool) -> None:
         """Serve one message."""
+
+    def refuse(self, payload: bytes, retry_after: float) -> None:
+        """Answer a message that came faster than it may, without serving it."""
 
     def advance(self) -> None:
         """Queue the next page of what was too much to be queued at once (`Outbox.is_behind`)."""
@@ -90,10 +95,13 @@ class Link(trio.abc.Stream):
 
     Attributes:
         nursery: where the drainer runs, the connection's own.
-        write_timeout: seconds for which the peer may take nothing before it counts as gone.
+        meter: how much the peer may ask for.
+        write_timeout: seconds that the peer may take for …
+        write_bytes: … so many bytes, or for all there is, before it counts as gone.
         heard: how often the peer has sent anything.
         heard_at: when the peer last sent anything, in Trio's time.
         sent_at: when it was last sent anything.
+        is_paused: whether it is not read from for a moment, because the peer asks too fast.
         ending: how the connection ends; None while it does not.
     """
 
@@ -102,16 +110,21 @@ class Link(trio.abc.Stream):
     reader: FrameReader = field(repr=False)
     flusher: Flusher = field(repr=False)
     nursery: trio.Nursery = field(repr=False)
+    meter: Meter = field(repr=False)
     write_timeout: float
+    write_bytes: int = 1
     lane: bool = True
     tracer: LinkTracer | None = field(default=None, repr=False)
     heard: int = 0
     heard_at: float = field(factory=trio.current_time)
     sent_at: float = field(factory=trio.current_time)
+    is_paused: bool = False
     ending: Ending | None = None
     outbox: Outbox = field(init=False, repr=False)
     _sending: _Sending = _Sending.NOT_YET
     _greeting: bytes = field(default=b"", repr=False)  # the request, until trio-websocket has it
+    _is_refusing: bool = False  # what is served now came too fast, and has waited for too long
+    _passed_over: int = 0  # control frames and parts among what is served now, which are no requests
     _handed_over: int = 0  # frames, since the last checkpoint for their sake
     _is_hungry: bool = False  # all that was received has been served
     _is_held: bool = False  # trio-websocket has a request or a message that was not received yet
@@ -145,6 +158,8 @@ class Link(trio.abc.Stream):
                     return self._hand_over(frame)
             except FrameError as error:
                 self.close(error.code, error.reason)
+            except AbuseError as error:
+                self.close(CloseCode.POLICY_VIOLATION, str(error))
             except trio.BrokenResourceError:
                 self._break()
         return b""
@@ -153,6 +168,7 @@ class Link(trio.abc.Stream):
         """Serve what comes until there is a frame for trio-websocket; None if the connection ends first."""
         while self.ending is None:
             await self._wait_until_served()
+            await self._wait_for_rate()
             frame = self._serve_frames()
             if frame is not None:
                 self._handed_over = (self._handed_over + 1) % _HANDED_OVER
@@ -168,9 +184,22 @@ class Link(trio.abc.Stream):
     def _take(self, data: bytes) -> None:
         self.heard += 1
         self.heard_at = trio.current_time()
+        self.meter.read(len(data), self.heard_at)
         self.reader.feed(data)
         if not data:
             self._break()
+
+    async def _wait_for_rate(self) -> None:
+        """Wait while the peer is over its rate; but what has waited for too long is refused at once."""
+        meter = self.meter
+        self._is_refusing = False
+        while self.ending is None and (pause := meter.pause(now := trio.current_time())):
+            if not self._is_hungry and meter.is_overdue(now):
+                self._is_refusing = True
+                return
+            self.is_paused = True
+            await trio.sleep(pause)
+            self.is_paused = False
 
     async def _wait_until_served(self) -> None:
         """Wait while trio-websocket has a message of ours, or the peer does not take what it asked for."""
@@ -189,21 +218,28 @@ class Link(trio.abc.Stream):
         endpoint, outbox, deliver = self.endpoint, self.outbox, self.deliver
         self._is_hungry = False
         enough = endpoint.look_at_clock() + _SERVED_SECONDS
-        left = _SERVED
-        while left > 0:
-            for payload in self.reader.texts() if self.lane and self.tracer is None else ():
-                deliver(payload, is_text=True)
+        left = room = _SERVED if self._is_refusing else self.meter.room(_SERVED)
+        self._passed_over = 0
+        try:
+            while left > 0:
+                for payload in self.reader.texts() if self.lane and self.tracer is None else ():
+                    left -= 1
+                    deliver(payload, is_text=True)
+                    if self.ending is not None or outbox.is_congested:
+                        return None
+                    if not left % _SERVED_AT_ONCE and (not left or endpoint.look_at_clock() > enough):
+                        return None
                 left -= 1
-                if self.ending is not None or outbox.is_congested:
+                frame = self._next_odd_frame()
+                if frame is not None or self._is_hungry:
+                    return frame
+                if self.ending is not None or outbox.is_congested or endpoint.look_at_clock() > enough:
                     return None
-                if not left % _SERVED_AT_ONCE and (not left or endpoint.look_at_clock() > enough):
-                    return None
-            frame = self._next_odd_frame()
-            left -= 1
-            if frame is not None or self._is_hungry:
-                return frame
-            if self.ending is not None or outbox.is_congested or endpoint.look_at_clock() > enough:
-                return None
+        finally:
+            # Charged by the batch: a message costs nothing here.
+            served = room - left - self._passed_over
+            if served and not self._is_refusing:
+                self.meter.served(served, trio.current_time())
         return None
 
     def _next_odd_frame(self) -> Frame | None:
@@ -211,9 +247,14 @@ class Link(trio.abc.Stream):
         frame = self.reader.next_frame()
         if frame is None:
             self._is_hungry = True
+            self._passed_over += 1
             return None
         if self.tracer is not None:
             self.tracer.received(frame)
+        if not frame.is_last:
+            self._passed_over += 1
+        if not frame.is_whole:
+            self.meter.odd_frame(trio.current_time())
         if frame.opcode == Opcode.PONG:
             return None  # that it came is all it says
         if not (frame.is_whole and self.lane):
@@ -224,7 +265,12 @@ class Link(trio.abc.Stream):
     def deliver(self, payload: bytes, *, is_text: bool) -> None:
         """Give the endpoint a message. What goes wrong in there ends this connection and no other."""
         try:
-            self.endpoint.receive(payload, is_text=is_text)
+            if self._is_refusing:
+                self.endpoint.refuse(payload, self.meter.refuse(trio.current_time()))
+            else:
+                self.endpoint.receive(payload, is_text=is_text)
+        except AbuseError as error:
+            self.close(CloseCode.POLICY_VIOLATION, str(error))
         except Exception as error:  # noqa: BLE001 - the boundary of a connection
             self.fault(error)
 
@@ -304,6 +350,7 @@ class Link(trio.abc.Stream):
 
     def _note_sent(self, data: bytes, taken: int, now: float) -> None:
         self.sent_at = now
+        self.meter.bytes_out += taken
         self.outbox.sent(taken)
         if self.tracer is not None:
             self.tracer.sent(data[:taken])
@@ -315,10 +362,15 @@ class Link(trio.abc.Stream):
 
     async def _drain(self) -> None:
         """Write until all is written and every replay is through."""
+        meter = self.meter
+        # The slowest that a peer may be: so many bytes in each such time. A byte now and then is no progress.
+        enough, deadline = meter.bytes_out + self.write_bytes, trio.current_time() + self.write_timeout
         try:
             while self._has_more():
                 self.endpoint.advance()
-                with trio.move_on_after(self.write_timeout) as stall:
+                if meter.bytes_out >= enough:
+                    enough, deadline = meter.bytes_out + self.write_bytes, trio.current_time() + self.write_timeout
+                with trio.move_on_at(deadline) as stall:
                     if self.outbox.size:
                         await self.wire.wait_writable()
                     else:
@@ -390,7 +442,9 @@ class Link(trio.abc.Stream):
                 if not self._heard_close:
                     await self._discard_until_close()
                 await self.wire.send_eof()
-                await self._discard_until_end()
+                # Both have said all there is to say; the peer's end is waited for so that nothing is reset.
+                with trio.move_on_after(_LAST_WAIT):
+                    await self._discard_until_end()
         except trio.BrokenResourceError:
             pass  # it has gone first, or is not worth waiting for
         finally:

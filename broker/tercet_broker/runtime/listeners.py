@@ -12,15 +12,18 @@ import os
 import socket
 import ssl
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 import trio
 from attrs import define, field
 
-from .address import TcpAddress, UnixAddress, parse_bind
+from .address import InheritedAddress, TcpAddress, UnixAddress, parse_bind
+from .doorway import Doorway
+from .networks import IpAddress, parse_address
+from .service_manager import InheritedSocketError, inherited_sockets
 from .settings import ListenerSettings, TlsSettings
 from .wire import SocketWire, Wire
 
@@ -30,6 +33,7 @@ log = structlog.get_logger("tercet")
 # better by waiting (accept(2); trio's own serve_listeners waits the same).
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 _PAUSE = 0.1  # seconds
+_PORTS_TRIED = 10  # with port 0, where a host has several addresses
 # What it raises for the connection that it would have returned: that one is lost, no more
 # (accept(2): "treat them like EAGAIN").
 _PEER_ERRORS = frozenset(
@@ -75,17 +79,40 @@ class SocketListener:
     """Listens on one socket.
 
     Attributes:
-        is_private: whether tokens are taken here: it is encrypted, on loopback, or said to be `insecure`.
+        settings: what it was opened with.
+        doorway: what is asked of those who come in, and …
+        context: … the TLS context. Both may be replaced at any time, for those who come after.
+        is_local: whether nobody but this machine reaches it.
+        exhausted: how often accepting had to pause for want of descriptors or memory.
     """
 
     sock: socket.socket = field(repr=False)
     url: str
-    path: str
+    doorway: Doorway
+    settings: ListenerSettings
     context: ssl.SSLContext | None = field(default=None, repr=False)
-    is_private: bool = True
+    exhausted: int = 0
+    is_local: bool = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """See where it listens."""
+        name = self.sock.getsockname()
+        address = _ip_address(name)
+        self.is_local = self.sock.family == socket.AF_UNIX or (address is not None and address.is_loopback)
+
+    @property
+    def path(self) -> str:
+        """The only path that is served."""
+        return self.doorway.path
+
+    @property
+    def is_private(self) -> bool:
+        """Whether tokens are taken here."""
+        return self.context is not None or self.is_local or self.doorway.insecure
 
     async def accept(self) -> Wire:
         """Return the next connection as a wire, with no byte exchanged yet."""
+        is_pausing = False
         while True:
             await trio.lowlevel.wait_readable(self.sock)
             try:
@@ -94,32 +121,34 @@ class SocketListener:
                 continue
             except OSError as error:
                 if error.errno in _EXHAUSTED:
-                    log.warning("cannot accept", url=self.url, reason=str(error))
+                    if not is_pausing:
+                        log.warning("cannot accept", url=self.url, reason=str(error))
+                        self.exhausted += 1
+                    is_pausing = True
                     await trio.sleep(_PAUSE)
                 elif error.errno not in _PEER_ERRORS:
                     raise
                 continue
+            if is_pausing:
+                log.info("accepting again", url=self.url)
             with contextlib.ExitStack() as on_failure:
                 on_failure.callback(sock.close)
                 sock.setblocking(False)
                 if sock.family != socket.AF_UNIX:
                     with contextlib.suppress(OSError):  # it may be gone already
                         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                try:
-                    if self.context is not None:
-                        # Of one that was reset, `wrap_socket` raises and leaves another socket behind, unclosed.
-                        sock.getpeername()
-                        sock = self.context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
-                except OSError:
-                    continue  # it is gone already
                 on_failure.pop_all()
-            return SocketWire(sock, _peer_name(address), self.is_private)
+            return SocketWire(sock, _peer_name(address), self.is_private, _ip_address(address), self.context)
 
     async def aclose(self) -> None:
         """Close the socket; what waits in `accept` ends with `trio.ClosedResourceError`."""
         trio.lowlevel.notify_closing(self.sock)
         self.sock.close()
         await trio.lowlevel.checkpoint()
+
+
+def _ip_address(address: object) -> IpAddress | None:
+    return parse_address(str(address[0])) if isinstance(address, tuple) else None
 
 
 def _peer_name(address: object) -> str:
@@ -145,6 +174,16 @@ def make_tls_context(settings: TlsSettings) -> ssl.SSLContext:
         where = f"cannot use the certificate {settings.certificate} with the key {settings.key}"
         error.strerror = f"{where}: {error.strerror}"
         raise
+    if settings.key.stat().st_mode & stat.S_IROTH:
+        log.warning("everyone on this machine can read the private key: chmod o-r", key=str(settings.key))
+    if settings.client_ca is not None:
+        try:
+            context.load_verify_locations(settings.client_ca)
+        except OSError as error:
+            error.strerror = f"cannot use the client_ca {settings.client_ca}: {error.strerror}"
+            raise
+        is_required = settings.client_certificates == "required"
+        context.verify_mode = ssl.CERT_REQUIRED if is_required else ssl.CERT_OPTIONAL
     return context
 
 
@@ -157,23 +196,58 @@ async def open_listeners(settings: tuple[ListenerSettings, ...]) -> AsyncIterato
     """
     async with contextlib.AsyncExitStack() as stack:
         listeners: list[SocketListener] = []
-        for one in settings:
+        addresses = [parse_bind(one.bind) for one in settings]
+        inherited: dict[str, list[socket.socket]] = {}
+        if any(isinstance(address, InheritedAddress) for address in addresses):
+            inherited = _inherit()
+            stack.callback(_close_all, [sock for socks in inherited.values() for sock in socks])
+        for one, address in zip(settings, addresses, strict=True):
             context = None if one.tls is None else make_tls_context(one.tls)
-            address = parse_bind(one.bind)
-            if isinstance(address, UnixAddress):
+            scheme = "ws" if one.tls is None else "wss"
+            if isinstance(address, InheritedAddress):
+                opened = _take(inherited, address, one)
+                urls = [_inherited_url(sock, scheme, one) for sock in opened]
+            elif isinstance(address, UnixAddress):
                 opened = [_listen_unix(address, one)]
                 stack.callback(_unlink_socket, address.path, os.lstat(address.path))
                 urls = [f"ws+unix://{address.path}"]
             else:
                 opened = await _listen_tcp(address, one)
-                scheme = "ws" if one.tls is None else "wss"
                 urls = [f"{scheme}://{_authority(sock, address)}{one.path.rstrip('/')}" for sock in opened]
             for sock, url in zip(opened, urls, strict=True):
-                is_private = context is not None or address.is_loopback or one.insecure
-                listener = SocketListener(sock, url, one.path, context, is_private)
+                listener = SocketListener(sock, url, Doorway.of(one), one, context)
                 stack.push_async_callback(listener.aclose)
                 listeners.append(listener)
         yield tuple(listeners)
+
+
+def _inherit() -> dict[str, list[socket.socket]]:
+    try:
+        return inherited_sockets()
+    except InheritedSocketError as error:
+        raise OSError(errno.EINVAL, str(error)) from error
+
+
+def _take(
+    inherited: dict[str, list[socket.socket]], address: InheritedAddress, settings: ListenerSettings
+) -> list[socket.socket]:
+    if address.name not in inherited:
+        names = ", ".join(inherited) or "none"
+        message = f"cannot listen on {settings.bind}: the service manager has passed no such socket (passed: {names})"
+        raise OSError(errno.ENOENT, message)
+    return inherited[address.name]
+
+
+def _inherited_url(sock: socket.socket, scheme: str, settings: ListenerSettings) -> str:
+    name = sock.getsockname()
+    if sock.family == socket.AF_UNIX:
+        return f"ws+unix://{name}"
+    return f"{scheme}://{TcpAddress(name[0], name[1])}{settings.path.rstrip('/')}"
+
+
+def _close_all(socks: list[socket.socket]) -> None:
+    for sock in socks:
+        sock.close()
 
 
 def _authority(sock: socket.socket, address: TcpAddress) -> str:
@@ -190,10 +264,23 @@ async def _listen_tcp(address: TcpAddress, settings: ListenerSettings) -> list[s
         )
     except socket.gaierror as error:
         raise socket.gaierror(error.errno, f"cannot listen on {settings.bind}: {error.strerror}") from error
+    targets = [(family, kind, protocol, target) for family, kind, protocol, _, target in dict.fromkeys(found)]
+    # The port that the system chooses for the first address may be taken on the next one.
+    for _ in range(_PORTS_TRIED if address.port == 0 and len(targets) > 1 else 0):
+        try:
+            return _open_tcp(targets, address.port, settings)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+    return _open_tcp(targets, address.port, settings)
+
+
+def _open_tcp(
+    targets: Sequence[tuple[int, int, int, Any]], port: int, settings: ListenerSettings
+) -> list[socket.socket]:
     opened: list[socket.socket] = []
-    port = address.port
     try:
-        for family, kind, protocol, _, target in dict.fromkeys(found):
+        for family, kind, protocol, target in targets:
             sock = socket.socket(family, kind, protocol)
             opened.append(sock)
             sock.setblocking(False)
@@ -256,11 +343,11 @@ def _unlink_socket(path: str, ours: os.stat_result) -> None:
             os.unlink(path)  # noqa: PTH108
 
 
-async def accept_forever(listener: Listener, serve: Callable[[Wire], None]) -> None:
+async def accept_forever(listener: Listener, serve: Callable[[Wire], Awaitable[None]]) -> None:
     """Hand every connection to `serve`, until cancelled or until the listener is closed."""
     while True:
         try:
             wire = await listener.accept()
         except trio.ClosedResourceError:
             return
-        serve(wire)
+        await serve(wire)

@@ -10,7 +10,9 @@ from argon2.exceptions import InvalidHashError
 from attrs import Factory, field, frozen, validators
 
 from ..core.rules import Rule
-from ..core.settings import BrokerSettings, positive
+from ..core.settings import KIB, MIB, BrokerSettings, positive
+
+ClientCertificates = Literal["required", "optional"]
 
 Algorithm = Literal["HS256", "RS256", "ES256", "EdDSA"]
 ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)
@@ -18,10 +20,21 @@ ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)
 
 @frozen
 class TlsSettings:
-    """Where the certificate chain and its private key are (PEM files)."""
+    """What a listener needs for TLS; all files are PEM.
+
+    Attributes:
+        certificate: the chain, the server's own certificate first.
+        key: its private key.
+        client_ca: the authorities that sign clients' certificates; None asks clients for none.
+        client_certificates: whether a client must have one. Its name becomes the user.
+    """
 
     certificate: Path
     key: Path
+    client_ca: Path | None = None
+    client_certificates: ClientCertificates = field(
+        default="required", validator=validators.in_(get_args(ClientCertificates))
+    )
 
 
 @frozen
@@ -34,6 +47,10 @@ class ListenerSettings:
         tls: serves wss if given, else ws.
         insecure: allows a plain listener on an address that is not loopback.
         backlog: how many connections the kernel holds for us.
+        origins: the web pages, as `scheme://host[:port]`, whose browsers may connect; None lets all.
+        allow_no_origin: whether a client may connect that names no page, as programs do.
+        trusted_proxies: networks whose `X-Forwarded-For` is believed.
+        proxy_protocol: whether connections from those begin with a PROXY header.
     """
 
     bind: str
@@ -41,6 +58,61 @@ class ListenerSettings:
     tls: TlsSettings | None = None
     insecure: bool = False
     backlog: int = field(default=1024, validator=positive)
+    origins: tuple[str, ...] | None = None
+    allow_no_origin: bool = True
+    trusted_proxies: tuple[str, ...] = ()
+    proxy_protocol: bool = False
+
+
+@frozen
+class ConnectionSettings:
+    """How many connections there may be.
+
+    Attributes:
+        total: overall.
+        per_address: from one IPv4 address, or one /64 network of IPv6.
+        per_user: of one user; anonymous ones are not counted.
+        accepts: that are accepted in a second; the rest waits in the kernel.
+        handshakes: that have not become a WebSocket yet, overall.
+        handshakes_per_address: the same from one address.
+        memory_bytes: resident size of the process beyond which nobody new is let in; None is
+            four fifths of what the machine, or the process's control group, has.
+    """
+
+    total: int = field(default=50_000, validator=positive)
+    per_address: int = field(default=20_000, validator=positive)
+    per_user: int = field(default=100, validator=positive)
+    accepts: float = field(default=2000.0, validator=validators.ge(1))
+    handshakes: int = field(default=2000, validator=positive)
+    handshakes_per_address: int = field(default=500, validator=positive)
+    memory_bytes: int | None = field(default=None, validator=validators.optional(positive))
+
+
+@frozen
+class RateSettings:
+    """What one connection, and all connections of one user together, may ask for in a second.
+
+    Attributes:
+        requests: messages a second.
+        requests_burst: how many at once after a pause.
+        bytes: bytes a second.
+        bytes_burst: how many at once after a pause.
+        frames: pings, pongs and fragments a second.
+        frames_burst: how many at once after a pause; more closes the connection with 1008.
+        user_factor: how many connections' worth one user has for all of his.
+        wait: seconds that a request may be kept waiting by these limits before it gets `rate_limited`.
+        abuse: seconds of refusals without a pause after which the connection is closed with 1008.
+    """
+
+    requests: float = field(default=100_000.0, validator=positive)
+    requests_burst: float = field(default=200_000.0, validator=validators.ge(1))
+    bytes: float = field(default=256.0 * MIB, validator=validators.ge(64 * KIB))
+    bytes_burst: float = field(default=512.0 * MIB, validator=validators.ge(64 * KIB))
+    frames: float = field(default=1000.0, validator=positive)
+    frames_burst: float = field(default=10_000.0, validator=validators.ge(1))
+    user_factor: float = field(default=4.0, validator=validators.ge(1))
+    wait: float = field(default=2.0, validator=positive)
+    abuse: float = field(default=30.0, validator=positive)
 
 
 @frozen
@@ -49,10 +121,11 @@ class TimeoutSettings:
 
     Attributes:
         handshake: from accept to a complete request head, TLS included.
-        connect: from there to the `connect` request (close code 3008).
+        connect: from accept to the `connect` request, the handshake included (close code 3008).
         heartbeat: silence in one direction after which the broker pings.
         pong: from that ping to any frame of the client (3008).
-        write: how long a peer may take none of what it is sent (4000).
+        write: how long a peer may take for `write_bytes` of what it is sent, or for all if that is less (4000).
+        write_bytes: see `write`.
         close: for the goodbye: to flush, to hear the peer's Close, to see its end.
         drain: the window in which a planned stop spreads its closes.
     """
@@ -62,6 +135,7 @@ class TimeoutSettings:
     heartbeat: float = field(default=25.0, validator=positive)
     pong: float = field(default=10.0, validator=positive)
     write: float = field(default=20.0, validator=positive)
+    write_bytes: int = field(default=4 * KIB, validator=positive)
     close: float = field(default=5.0, validator=positive)
     drain: float = field(default=5.0, validator=positive)
 
@@ -162,5 +236,7 @@ class DaemonSettings:
     listeners: tuple[ListenerSettings, ...] = (ListenerSettings(DEFAULT_BIND),)
     broker: BrokerSettings = Factory(BrokerSettings)
     timeouts: TimeoutSettings = Factory(TimeoutSettings)
+    connections: ConnectionSettings = Factory(ConnectionSettings)
+    rates: RateSettings = Factory(RateSettings)
     auth: AuthSettings | None = None
     rules: tuple[Rule, ...] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 import trio
@@ -15,16 +15,20 @@ log = structlog.get_logger("tercet")
 async def obey_signals(
     drain: Callable[[], None],
     stop: Callable[[], None],
+    reload: Callable[[], Awaitable[None]],
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Drain at the first SIGTERM or SIGINT, stop at the second; run until cancelled."""
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
+    """Drain at the first SIGTERM or SIGINT, stop at the second, reload at SIGHUP; run until cancelled."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
         task_status.started()
         is_draining = False
         async for number in received:
             name = signal.Signals(number).name
-            if is_draining:
+            if number == signal.SIGHUP:
+                if not is_draining:
+                    await reload()
+            elif is_draining:
                 log.warning("stopping at once", signal=name)
                 stop()
             else:

@@ -18,6 +18,7 @@ from attrs import field, frozen
 
 from tercet_protocol import SUBPROTOCOL
 
+from .origins import OriginRule
 from .wire import Wire
 
 MAX_HEAD = 16 * 1024  # bytes; nginx and Apache allow 8 KiB a line and more in all
@@ -42,12 +43,14 @@ class Upgrade:
         subprotocol: the one that was agreed on; None if the client offered none.
         trailing: bytes that came behind the head: the first frames, perhaps.
         bearer: the token of `Authorization: Bearer`, or None.
+        forwarded_for: the values of `X-Forwarded-For`, for those who believe them.
     """
 
     key: str
     subprotocol: str | None
     trailing: bytes
     bearer: str | None = field(default=None, repr=False)
+    forwarded_for: tuple[str, ...] = ()
 
     def canonical_request(self) -> bytes:
         """Return the request as trio-websocket shall see it, built from nothing but what was checked."""
@@ -100,7 +103,12 @@ class GoneError(Exception):
     """Theirs: the peer went away before it had asked for anything."""
 
 
-async def read_upgrade(wire: Wire, path: str, *, is_draining: Callable[[], bool]) -> Upgrade:
+_ANY_ORIGIN = OriginRule()
+
+
+async def read_upgrade(
+    wire: Wire, path: str, *, is_draining: Callable[[], bool], origins: OriginRule = _ANY_ORIGIN
+) -> Upgrade:
     """Read a request head from a new connection.
 
     `is_draining` is asked when the head is whole: a planned stop may begin before that.
@@ -130,21 +138,29 @@ async def read_upgrade(wire: Wire, path: str, *, is_draining: Callable[[], bool]
         else:
             raise Refusal(400, "not a valid HTTP request")
     try:
-        subprotocol, key, bearer = _check(event, path, is_draining=is_draining())
+        headers = _headers(event)
+        subprotocol, key, bearer = _check(event, headers, path, is_draining=is_draining(), origins=origins)
     except Refusal as refusal:
         refusal.has_body = event.method != b"HEAD"
         raise
     # What follows the head of a GET without a body is for the other protocol.
     connection.next_event()
     trailing, _ = connection.trailing_data
-    return Upgrade(key, subprotocol, trailing, bearer)
+    return Upgrade(key, subprotocol, trailing, bearer, tuple(headers.get("x-forwarded-for", ())))
 
 
-def _check(request: h11.Request, path: str, *, is_draining: bool) -> tuple[str | None, str, str | None]:
-    """Return the agreed subprotocol, the key and the token of a request, or raise the refusal it gets."""
+def _headers(request: h11.Request) -> dict[str, list[str]]:
+    """Return {name in lower case: its values}."""
     headers: dict[str, list[str]] = {}
     for name, value in request.headers:
         headers.setdefault(name.decode("ascii"), []).append(value.decode("latin-1"))
+    return headers
+
+
+def _check(
+    request: h11.Request, headers: dict[str, list[str]], path: str, *, is_draining: bool, origins: OriginRule
+) -> tuple[str | None, str, str | None]:
+    """Return the agreed subprotocol, the key and the token of a request, or raise the refusal it gets."""
     _refuse_token_in_url(request.target.decode("latin-1"))
     target = _path_of(request.target.decode("latin-1"))
     busy = Refusal(503, "the broker is about to stop", (("Retry-After", "5"),))
@@ -165,6 +181,9 @@ def _check(request: h11.Request, path: str, *, is_draining: bool) -> tuple[str |
         raise Refusal(426, "only WebSocket version 13 is spoken here", (("Sec-WebSocket-Version", _VERSION),))
     if is_draining:
         raise busy
+    stranger = origins.refusal(headers.get("origin", []))
+    if stranger is not None:
+        raise Refusal(403, stranger)
     bearer = _bearer(headers.get("authorization", []))
     return _agree_on_subprotocol(headers), _check_key(headers.get("sec-websocket-key", [])), bearer
 

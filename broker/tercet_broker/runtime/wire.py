@@ -15,11 +15,14 @@ import contextlib
 import socket
 import ssl
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
 
 import trio
 from attrs import define, field
 
 from ..core import Identity
+from .networks import IpAddress
 
 # What OpenSSL encrypts in one go (RFC 8446, 5.1): once it has begun with a
 # piece, it wants that very piece again until the socket has taken it.
@@ -42,6 +45,17 @@ class Wire(ABC):
     is_private: bool = True
     #: Whom the handshake has shown the peer to be, by a certificate; None for nobody.
     identity: Identity | None = None
+    #: The peer's IP address; None where it has none.
+    address: IpAddress | None = None
+
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether `handshake` is one of TLS."""
+        return False
+
+    def certificate(self) -> Mapping[str, Any] | None:
+        """Return the peer's certificate as `ssl.SSLSocket.getpeercert` does; None if it has shown none."""
+        return None
 
     @abstractmethod
     async def handshake(self) -> None:
@@ -93,14 +107,32 @@ class SocketWire(Wire):
     sock: socket.socket = field(repr=False)
     peer: str
     is_private: bool = True
+    address: IpAddress | None = None
+    context: ssl.SSLContext | None = field(default=None, repr=False)
     is_flushed: bool = field(default=True, init=False)  # not while OpenSSL has begun with …
     _unsent: bytes = field(default=b"", repr=False)  # … a record
     _wants_read: bool = False  # whether OpenSSL must read before it can write on
     _is_empty: bool = False  # whether a read has just taken all that there was
     _closed: bool = False
 
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether `handshake` is one of TLS."""
+        return self.context is not None or isinstance(self.sock, ssl.SSLSocket)
+
+    def certificate(self) -> Mapping[str, Any] | None:
+        """Return what the client has shown, if the context has asked for it and found it right."""
+        return (self.sock.getpeercert() or None) if isinstance(self.sock, ssl.SSLSocket) else None
+
     async def handshake(self) -> None:
-        """Shake hands if the socket is an `ssl.SSLSocket`."""
+        """Shake hands if there is a context. Until then the wire carries what comes before TLS."""
+        if self.context is not None and not isinstance(self.sock, ssl.SSLSocket):
+            try:
+                # Of one that was reset, `wrap_socket` raises and leaves another socket behind, unclosed.
+                self.sock.getpeername()
+                self.sock = self.context.wrap_socket(self.sock, server_side=True, do_handshake_on_connect=False)
+            except (OSError, ValueError) as error:
+                raise trio.BrokenResourceError(f"the peer is gone: {error}") from error
         if not isinstance(self.sock, ssl.SSLSocket):
             return
         while True:

@@ -73,6 +73,8 @@ class Gap:
     def __str__(self) -> str:
         where = "several namespaces" if self.namespace is None else self.namespace
         span = "" if self.after is None else f" after {self.after} through {self.through}"
+        if self.reason is GapReason.EPOCH and not self.through:
+            span = ": the broker has begun anew, and everything after your position is lost"
         count = "" if self.dropped is None else f", {self.dropped} dropped"
         return f"{self.reason} in {where}{span}{count}"
 

@@ -1,0 +1,257 @@
+"""From accept to a WebSocket: who is turned away, how, and that it is counted."""
+
+from __future__ import annotations
+
+import re
+import ssl
+import struct
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+import trustme
+from attrs import evolve
+from trio.testing import MockClock
+
+from tercet_broker.runtime import Daemon, DaemonSettings, ListenerSettings, TlsSettings, open_daemon
+from tercet_broker.runtime.admission import Turned
+from tercet_broker.runtime.settings import ConnectionSettings, TimeoutSettings
+from tercet_protocol import CloseCode
+
+if TYPE_CHECKING:
+    from tests.runtime.conftest import Logs, Serve
+
+HOST = "127.0.0.1"
+SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
+
+
+@asynccontextmanager
+async def listening(
+    connections: ConnectionSettings | None = None, **options: Any
+) -> AsyncIterator[tuple[Daemon, Callable[..., Any]]]:
+    """A daemon with one listener on a socket, and a function that sends bytes there and returns the answer."""
+    settings = DaemonSettings(
+        listeners=(ListenerSettings(f"{HOST}:0", **options),),
+        connections=connections or ConnectionSettings(),
+        timeouts=TimeoutSettings(close=0.2),
+    )
+    daemon = Daemon(settings)
+    async with open_daemon(daemon) as urls:
+        streams: list[trio.abc.Stream] = []
+        port = int(urls[0].rpartition(":")[2])
+
+        async def ask(data: bytes, context: ssl.SSLContext | None = None, first: bytes = b"") -> bytes:
+            tcp: trio.abc.Stream = await trio.open_tcp_stream(HOST, port)
+            streams.append(tcp)
+            await tcp.send_all(first)
+            stream = tcp
+            if context is not None:
+                stream = trio.SSLStream(tcp, context, server_hostname="localhost", https_compatible=True)
+            with trio.fail_after(5):
+                try:
+                    await stream.send_all(data)
+                    return bytes(await stream.receive_some(65536)) if data else b""
+                except trio.BrokenResourceError:
+                    return b""
+
+        try:
+            yield daemon, ask
+        finally:
+            for stream in streams:
+                await trio.aclose_forcefully(stream)
+
+
+def request(*lines: str) -> bytes:
+    head = [
+        "GET / HTTP/1.1",
+        "Host: x",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        "Sec-WebSocket-Version: 13",
+        *lines,
+    ]
+    return "\r\n".join([*head, "", ""]).encode()
+
+
+def status(response: bytes) -> int:
+    match = re.match(rb"HTTP/1\.1 (\d{3}) ", response)
+    return int(match[1]) if match else 0
+
+
+def turned(daemon: Daemon) -> dict[Turned, int]:
+    return {why: count for why, count in daemon.admission.statistics().turned_away.items() if count}
+
+
+async def test_origin_that_is_not_listed_gets_403() -> None:
+    async with listening(origins=("https://example.org",)) as (daemon, ask):
+        assert status(await ask(request("Origin: https://example.org"))) == 101
+        assert status(await ask(request())) == 101
+        refused = await ask(request("Origin: https://evil.example"))
+        assert status(refused) == 403
+        assert b"pages of this Origin may not connect here" in refused
+        assert turned(daemon) == {Turned.ORIGIN: 1}
+
+
+async def test_every_origin_may_where_none_is_listed() -> None:
+    async with listening() as (_, ask):
+        assert status(await ask(request("Origin: https://any.example"))) == 101
+
+
+async def test_full_broker_answers_503() -> None:
+    async with listening(ConnectionSettings(total=1)) as (daemon, ask):
+        assert status(await ask(request())) == 101
+        refused = await ask(request())
+        assert status(refused) == 503
+        assert b"Retry-After: 5\r\n" in refused
+        assert status(await ask(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")) == 200, "who is connected is served"
+        assert turned(daemon) == {Turned.TOTAL: 1}
+
+
+async def test_address_with_too_many_connections_gets_429() -> None:
+    async with listening(ConnectionSettings(per_address=1)) as (daemon, ask):
+        assert status(await ask(request())) == 101
+        refused = await ask(request())
+        assert status(refused) == 429
+        assert b"Retry-After: 10\r\n" in refused
+        assert turned(daemon) == {Turned.ADDRESS: 1}
+
+
+@pytest.mark.parametrize(
+    ("limits", "code", "why"),
+    [
+        (ConnectionSettings(handshakes=2), 503, Turned.HANDSHAKES),
+        (ConnectionSettings(handshakes_per_address=2), 429, Turned.ADDRESS_HANDSHAKES),
+    ],
+)
+async def test_open_handshakes_beyond_the_limit_are_dropped(limits: ConnectionSettings, code: int, why: Turned) -> None:
+    async with listening(limits) as (daemon, ask):
+        for _ in range(2):
+            await ask(b"")
+        assert status(await ask(request())) in {code, 0}, "the answer is lost where the request came first"
+        assert turned(daemon) == {why: 1}
+        assert daemon.admission.handshakes == 2
+
+
+async def test_slot_is_free_again_once_its_connection_has_ended(serve: Serve) -> None:
+    settings = DaemonSettings(connections=ConnectionSettings(total=1, handshakes=1))
+    async with serve(settings) as harness:
+        for _ in range(3):
+            client = await harness.client()
+            await trio.aclose_forcefully(client.stream)
+            await trio.testing.wait_all_tasks_blocked()
+        statistics = harness.daemon.admission.statistics()
+        assert (statistics.connections, statistics.handshakes) == (0, 0)
+
+
+async def test_one_deadline_from_accept_to_connect(serve: Serve, autojump_clock: MockClock) -> None:
+    """Time that the request head took is not given again for `connect`."""
+    async with serve(DaemonSettings(timeouts=TimeoutSettings(handshake=8, connect=10))) as harness:
+        peer = await harness.raw()
+        began = trio.current_time()
+        head = request("Sec-WebSocket-Protocol: tercet.v1.json")
+        await peer.raw(head[:20])
+        await trio.sleep(7)
+        await peer.raw(head[20:])
+        while b"\r\n\r\n" not in peer.received:
+            peer.received += await peer.stream.receive_some(1000)
+        assert trio.current_time() - began == 7
+        frame = b"".join([await peer.stream.receive_some(1000)])
+        assert trio.current_time() - began == 10
+        assert int.from_bytes(frame[2:4], "big") == CloseCode.TIMEOUT
+
+
+# Proxies
+
+
+async def test_forwarded_for_is_believed_from_listed_networks_alone() -> None:
+    limits = ConnectionSettings(per_address=1)
+    forwarded = [request(f"X-Forwarded-For: 192.0.2.{number}") for number in (1, 2)]
+    async with listening(limits, trusted_proxies=("127.0.0.0/8",)) as (_, ask):
+        assert [status(await ask(one)) for one in forwarded] == [101, 101]
+        assert status(await ask(forwarded[0])) == 429
+    async with listening(limits, trusted_proxies=("10.0.0.0/8",)) as (_, ask):
+        assert [status(await ask(one)) for one in forwarded] == [101, 429]
+
+
+async def test_ipv6_clients_count_by_their_network() -> None:
+    async with listening(ConnectionSettings(per_address=1), trusted_proxies=("127.0.0.1",)) as (_, ask):
+        assert status(await ask(request("X-Forwarded-For: 2001:db8::1"))) == 101
+        assert status(await ask(request("X-Forwarded-For: 2001:db8::2"))) == 429
+        assert status(await ask(request("X-Forwarded-For: 2001:db8:0:1::1"))) == 101
+
+
+def header(number: int) -> bytes:
+    return SIGNATURE + b"\x21\x11" + struct.pack("!H", 12) + bytes((192, 0, 2, number, 127, 0, 0, 1, 0, 80, 0, 80))
+
+
+async def test_proxy_header_of_a_trusted_proxy_names_the_client(logs: Logs) -> None:
+    options: dict[str, Any] = {"trusted_proxies": ("127.0.0.1",), "proxy_protocol": True}
+    async with listening(ConnectionSettings(per_address=1), **options) as (daemon, ask):
+        assert status(await ask(header(1) + request())) == 101
+        assert status(await ask(b"PROXY TCP4 192.0.2.2 127.0.0.1 4711 80\r\n" + request())) == 101
+        assert status(await ask(header(1) + request())) == 429
+        assert status(await ask(header(3) + request("X-Forwarded-For: 192.0.2.1"))) == 101
+        assert status(await ask(request())) == 400, "a trusted proxy must send one"
+        assert turned(daemon) == {Turned.ADDRESS: 1, Turned.PROXY: 1}
+    opened = [entry["peer"] for entry in logs if entry["event"] == "connection opened"]
+    assert re.fullmatch(r"192\.0\.2\.2:4711 via 127\.0\.0\.1:\d+", opened[1])
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"proxy_protocol": True, "trusted_proxies": ("10.0.0.0/8",)}, {"trusted_proxies": ("127.0.0.1",)}]
+)
+@pytest.mark.parametrize("first", [header(1), b"PROXY TCP4 192.0.2.2 127.0.0.1 4711 80\r\n"])
+async def test_proxy_header_of_anyone_else_is_refused(options: dict[str, Any], first: bytes) -> None:
+    async with listening(**options) as (_, ask):
+        assert status(await ask(first + request())) == 400
+
+
+async def test_proxy_header_comes_ahead_of_tls(tls: TlsSettings, client_context: ssl.SSLContext, logs: Logs) -> None:
+    options: dict[str, Any] = {"trusted_proxies": ("127.0.0.1",), "proxy_protocol": True, "tls": tls}
+    async with listening(**options) as (daemon, ask):
+        assert status(await ask(request(), client_context, header(9))) == 101
+        assert await ask(request(), client_context) == b""
+        assert turned(daemon) == {Turned.PROXY: 1}
+    assert any(str(entry.get("peer")).startswith("192.0.2.9:80 via ") for entry in logs)
+
+
+# Mutual TLS
+
+
+@pytest.fixture(scope="session")
+def client_authority() -> trustme.CA:
+    return trustme.CA()
+
+
+def with_certificate(base: trustme.CA, leaf: trustme.LeafCert | None) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    base.configure_trust(context)
+    if leaf is not None:
+        leaf.configure_cert(context)
+    return context
+
+
+@pytest.mark.parametrize("mode", ["required", "optional"])
+async def test_name_in_the_clients_certificate_is_the_user(
+    mode: Any, tls: TlsSettings, authority: trustme.CA, client_authority: trustme.CA, tmp_path: Path, logs: Logs
+) -> None:
+    client_authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    mutual = evolve(tls, client_ca=tmp_path / "ca.pem", client_certificates=mode)
+    async with listening(tls=mutual, origins=()) as (daemon, ask):
+        named = with_certificate(authority, client_authority.issue_cert("ann@example.org"))
+        assert status(await ask(request(), named)) == 101
+        assert [session.user for session in daemon.broker.sessions] == ["ann@example.org"]
+        stranger = with_certificate(authority, authority.issue_cert("eve@example.org"))
+        assert await ask(request(), stranger) == b""
+        nobody = await ask(request(), with_certificate(authority, None))
+        assert status(nobody) == (0 if mode == "required" else 101)
+        unnamed = with_certificate(authority, client_authority.issue_cert("127.0.0.1"))
+        refused = await ask(request(), unnamed)
+        assert status(refused) == 403
+        assert b"neither a subjectAltName" in refused
+    ends = [entry["user"] for entry in logs if entry["event"] == "connection closed"]
+    assert "ann@example.org" in ends
