@@ -151,10 +151,12 @@ class Daemon:
                 opened = await stack.enter_async_context(open_listeners(self.settings.listeners))
                 self._opened, listeners = opened, opened
             async with trio.open_nursery() as daemon:
-                for service in (self._flusher.run, self._deadlines.run, self._sweep, self._keep_watchdog_quiet):
+                for service in (self._flusher.run, self._deadlines.run, self._sweep):
                     daemon.start_soon(service)
                 if self.authenticator is not None:
                     await daemon.start(self.authenticator.run)
+                if self.service_manager.watchdog is not None:
+                    daemon.start_soon(self._keep_watchdog_quiet, self.service_manager.watchdog)
                 if signals:
                     stop = daemon.cancel_scope.cancel
                     await daemon.start(obey_signals, self.drain, stop, self.reload_from_source)
@@ -243,11 +245,11 @@ class Daemon:
             if self.listeners is None:
                 self._look_at_memory()
 
-    async def _keep_watchdog_quiet(self) -> None:
-        """Tell the service manager that the loop still turns, where it wants to know."""
-        while self.service_manager.watchdog is not None:
+    async def _keep_watchdog_quiet(self, seconds: float) -> None:
+        """Tell the service manager that the loop still turns, twice in so many seconds."""
+        while True:
             self.service_manager.alive()
-            await trio.sleep(self.service_manager.watchdog / 2)
+            await trio.sleep(seconds / 2)
 
     def _look_at_memory(self) -> None:
         """Let nobody in while the process is larger than it may be."""

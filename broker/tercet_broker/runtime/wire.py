@@ -24,9 +24,9 @@ from attrs import define, field
 from ..core import Identity
 from .networks import IpAddress
 
-# What OpenSSL encrypts in one go (RFC 8446, 5.1): once it has begun with a
-# piece, it wants that very piece again until the socket has taken it.
-_TLS_RECORD = 16 * 1024
+_TLS_READ = 64 * 1024  # bytes of ciphertext taken from the kernel at once
+_TLS_PIECE = 64 * 1024  # bytes encrypted before the kernel is offered them
+_MAX_UNSENT = 256 * 1024  # bytes of ciphertext that wait for the kernel, of one piece and of OpenSSL's own answers
 _STREAM_PIECE = 64 * 1024  # bytes that a stream is given at once
 
 
@@ -98,10 +98,11 @@ class Wire(ABC):
 
 @define(eq=False)
 class SocketWire(Wire):
-    """A non-blocking stream socket, plain or (an `ssl.SSLSocket`) encrypted.
+    """A non-blocking stream socket, plain or (with a `context`) encrypted.
 
-    Both kinds are driven alike: try, and where the kernel or OpenSSL says
-    "not now", wait until the socket is readable or writable and try again.
+    Both kinds are driven alike: try, and where the kernel says "not now",
+    wait until the socket is readable or writable and try again. So reading
+    waits for one thing and writing for the other, and never for the same.
     """
 
     sock: socket.socket = field(repr=False)
@@ -109,95 +110,125 @@ class SocketWire(Wire):
     is_private: bool = True
     address: IpAddress | None = None
     context: ssl.SSLContext | None = field(default=None, repr=False)
-    is_flushed: bool = field(default=True, init=False)  # not while OpenSSL has begun with …
-    _unsent: bytes = field(default=b"", repr=False)  # … a record
-    _wants_read: bool = False  # whether OpenSSL must read before it can write on
+    is_flushed: bool = field(default=True, init=False)  # not while the kernel has not taken all of …
+    _unsent: bytes = field(default=b"", repr=False)  # … what OpenSSL has encrypted
+    _tls: ssl.SSLObject | None = field(default=None, init=False, repr=False)
+    _incoming: ssl.MemoryBIO = field(factory=ssl.MemoryBIO, init=False, repr=False)
+    _outgoing: ssl.MemoryBIO = field(factory=ssl.MemoryBIO, init=False, repr=False)
     _is_empty: bool = False  # whether a read has just taken all that there was
     _closed: bool = False
 
     @property
     def is_encrypted(self) -> bool:
         """Whether `handshake` is one of TLS."""
-        return self.context is not None or isinstance(self.sock, ssl.SSLSocket)
+        return self.context is not None
 
     def certificate(self) -> Mapping[str, Any] | None:
         """Return what the client has shown, if the context has asked for it and found it right."""
-        return (self.sock.getpeercert() or None) if isinstance(self.sock, ssl.SSLSocket) else None
+        return None if self._tls is None else self._tls.getpeercert() or None
 
     async def handshake(self) -> None:
         """Shake hands if there is a context. Until then the wire carries what comes before TLS."""
-        if self.context is not None and not isinstance(self.sock, ssl.SSLSocket):
-            try:
-                # Of one that was reset, `wrap_socket` raises and leaves another socket behind, unclosed.
-                self.sock.getpeername()
-                self.sock = self.context.wrap_socket(self.sock, server_side=True, do_handshake_on_connect=False)
-            except (OSError, ValueError) as error:
-                raise trio.BrokenResourceError(f"the peer is gone: {error}") from error
-        if not isinstance(self.sock, ssl.SSLSocket):
+        if self.context is None:
             return
-        while True:
-            try:
-                self.sock.do_handshake()
-            except ssl.SSLWantReadError:
-                await trio.lowlevel.wait_readable(self.sock)
-            except ssl.SSLWantWriteError:
+        tls = self._tls = self.context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        try:
+            while True:
+                try:
+                    tls.do_handshake()
+                except ssl.SSLWantReadError:
+                    await self._send_encrypted()
+                    if not await self._receive_encrypted():
+                        raise trio.BrokenResourceError("the peer went away in the TLS handshake") from None
+                else:
+                    await self._send_encrypted()
+                    return
+        except (OSError, ValueError) as error:
+            self._collect()
+            with contextlib.suppress(OSError):
+                self.sock.send(self._unsent)  # the alert that says why
+            raise trio.BrokenResourceError(f"TLS handshake failed: {error}") from error
+
+    async def _send_encrypted(self) -> None:
+        """Send what OpenSSL has to say, whole."""
+        self._collect()
+        while self._unsent:
+            self._push()
+            if self._unsent:
                 await trio.lowlevel.wait_writable(self.sock)
-            except (OSError, ValueError) as error:
-                raise trio.BrokenResourceError(f"TLS handshake failed: {error}") from error
+
+    async def _receive_encrypted(self) -> bool:
+        """Give OpenSSL what there is, or wait for it; False at the end."""
+        while True:
+            if self._closed:
+                raise trio.ClosedResourceError("the connection is closed")
+            try:
+                data = self.sock.recv(_TLS_READ)
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(self.sock)
             else:
-                return
+                self._incoming.write(data)
+                return bool(data)
+
+    def _collect(self) -> None:
+        """Take over what OpenSSL has encrypted.
+
+        Raises:
+            trio.BrokenResourceError: the peer makes it answer (KeyUpdate) and does not take the answers.
+        """
+        if self._outgoing.pending:
+            self._unsent += self._outgoing.read()
+            self.is_flushed = False
+            if len(self._unsent) > _MAX_UNSENT:
+                raise trio.BrokenResourceError("the peer takes none of OpenSSL's answers")
+
+    def _push(self) -> None:
+        """Send what the kernel takes of it."""
+        try:
+            self._unsent = self._unsent[self.sock.send(self._unsent) :]
+        except BlockingIOError:
+            return
+        self.is_flushed = not self._unsent
 
     def try_send(self, data: bytes) -> int:
         """Write until all is written or the socket is full."""
         if self._closed:
             raise trio.ClosedResourceError("the connection is closed")
         try:
-            if not isinstance(self.sock, ssl.SSLSocket):
+            if self._tls is None:
                 return self.sock.send(data)
-            return self._try_send_encrypted(self.sock, data)
+            return self._try_send_encrypted(self._tls, data)
         except BlockingIOError:
             return 0
         except (OSError, ValueError) as error:
             raise trio.BrokenResourceError(f"the peer is gone: {error}") from error
 
-    def _try_send_encrypted(self, sock: ssl.SSLSocket, data: bytes) -> int:
-        """Write record by record.
+    def _try_send_encrypted(self, tls: ssl.SSLObject, data: bytes) -> int:
+        """Encrypt a piece, send it, and go on while the kernel takes all of it. What is encrypted counts as taken.
 
-        A record that OpenSSL has begun with is kept here and counts as taken.
+        OpenSSL writes into memory, which always takes everything. On the
+        socket itself it would insist on finishing a record that the kernel
+        has not taken, and fail with "bad length" when a KeyUpdate has to be
+        answered meanwhile.
         """
+        if self._unsent:
+            self._push()
         taken = 0
         view = memoryview(data)
-        while True:
-            record = self._unsent or bytes(view[taken : taken + _TLS_RECORD])
-            if not record:
-                self.is_flushed = True
-                return taken
-            if not self._unsent:
-                self._unsent = record
-                taken += len(record)
-                self.is_flushed = False
-            try:
-                written = sock.send(record)
-            except ssl.SSLWantWriteError:
-                self._wants_read = False
-                return taken
-            except ssl.SSLWantReadError:
-                self._wants_read = True
-                return taken
-            self._unsent = record[written:]
+        while not self._unsent and taken < len(data):
+            taken += tls.write(view[taken : taken + _TLS_PIECE])
+            self._collect()
+            self._push()
+        return taken
 
     async def wait_writable(self) -> None:
-        """Wait for room in the kernel's buffer, or for what OpenSSL must read first."""
+        """Wait for room in the kernel's buffer."""
         if self._closed:
             raise trio.ClosedResourceError("the connection is closed")
-        if self._wants_read:
-            self._wants_read = False
-            await trio.lowlevel.wait_readable(self.sock)
-        else:
-            await trio.lowlevel.wait_writable(self.sock)
+        await trio.lowlevel.wait_writable(self.sock)
 
     async def flush(self) -> None:
-        """Let OpenSSL finish its record."""
+        """Wait until the kernel has all of what was encrypted."""
         await trio.lowlevel.checkpoint()
         while self._unsent:
             await self.wait_writable()
@@ -214,11 +245,9 @@ class SocketWire(Wire):
             if self._closed:
                 raise trio.ClosedResourceError("the connection is closed")
             try:
-                data = self.sock.recv(limit)
+                data = self.sock.recv(limit) if self._tls is None else self._decrypt(self._tls, limit)
             except (BlockingIOError, ssl.SSLWantReadError):
                 await trio.lowlevel.wait_readable(self.sock)
-            except ssl.SSLWantWriteError:
-                await trio.lowlevel.wait_writable(self.sock)
             except (OSError, ValueError) as error:
                 raise trio.BrokenResourceError(f"the peer is gone: {error}") from error
             else:
@@ -226,16 +255,32 @@ class SocketWire(Wire):
                     # A peer whose bytes are always there already must not keep others from their turn.
                     # Shielded: what was read would be lost.
                     await trio.lowlevel.cancel_shielded_checkpoint()
-                # (OpenSSL may hold back the rest of what it has read from the socket.)
-                self._is_empty = len(data) < limit and not isinstance(self.sock, ssl.SSLSocket)
+                # (OpenSSL may hold back the rest of what it was given.)
+                self._is_empty = len(data) < limit and self._tls is None
                 return data
             waited = True
+
+    def _decrypt(self, tls: ssl.SSLObject, limit: int) -> bytes:
+        """Return what OpenSSL makes of what there is; b"" at the end, with or without a close_notify."""
+        while True:
+            try:
+                return tls.read(limit)
+            except ssl.SSLWantReadError:
+                self._collect()
+                if self._unsent:
+                    self._push()
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                return b""
+            data = self.sock.recv(_TLS_READ)
+            if not data:
+                return b""
+            self._incoming.write(data)
 
     async def send_eof(self) -> None:
         """Half-close the TCP connection.
 
         TLS says nothing more itself: a close_notify can only be sent through
-        `SSLSocket.unwrap`, which waits for the peer's. The WebSocket Close
+        `SSLObject.unwrap`, which waits for the peer's. The WebSocket Close
         has told it the same.
         """
         await trio.lowlevel.checkpoint()
