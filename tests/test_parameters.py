@@ -70,6 +70,12 @@ _may(
     *("SystemClock", "system_entropy", "open_listeners"),
     why="has the parameters, and their defaults",
 )
+_may("tercet_broker/runtime/memory.py", "open", why="looked at by `Daemon` with its default of `listeners` alone")
+_may(
+    "tercet_broker/runtime/service_manager.py",
+    *("os.getpid", "socket", "time"),
+    why="likewise: what the environment of the process says",
+)
 _may(
     "tercet_broker/runtime/listeners.py",
     *("socket", "trio.socket", "trio.lowlevel.notify_closing", "trio.lowlevel.wait_readable"),

@@ -133,7 +133,7 @@ def test_mutual_tls_example_loads_beside_certificates(root: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ('origins = "https://x.y"', "must be a list of texts"),
+        ('origins = "https://x.y"', "must be a list, not"),
         ('origins = ["https://x.y/"]', "did you mean 'https://x.y'"),
         ('trusted_proxies = ["10.0.0.1/8"]', "did you mean '10.0.0.0/8'"),
         ("proxy_protocol = true", "is of no use without trusted_proxies"),

@@ -145,12 +145,37 @@ def test_token_over_a_connection_that_others_can_read(closed: World) -> None:
 
 
 def test_identity_of_the_listener(closed: World) -> None:
-    """A certificate is enough; a token takes its place."""
-    arrival = Arrival(identity=Identity("machine", source="certificate"))
+    """A-001, A-030: a certificate is enough; a token of the same user takes its place, and none of another's."""
+    arrival = Arrival(identity=Identity("alice", source="certificate"))
     peer = closed.open()
     peer.session.arrival = arrival
-    assert peer.ask("connect")["user"] == "machine"
+    assert peer.ask("connect")["user"] == "alice"
     assert join(closed, ALICE, arrival).session.identity is ALICE
+    for other in (evolve(ALICE, user="bob"), evolve(ALICE, user=None)):
+        peer = closed.open()
+        peer.session.arrival = arrival
+        peer.send("connect", id=1, token="a.b")
+        answer(peer, other)
+        (error,) = peer.take()
+        assert (error["id"], error["code"], peer.close_code) == (1, "unauthorized", 3000)
+        assert closed.broker.users.connections("bob") == 0
+
+
+def test_connections_of_a_user_are_counted_once_the_token_is_verified(closed: World) -> None:
+    """Whichever way the user became known; `authenticate` does not count again."""
+    closed.broker.users.limit = 2
+    first = join(closed, ALICE)
+    first.send("authenticate", id=2, token="c.d")
+    answer(first, ALICE)
+    assert first.take()[0]["op"] == "authenticated"
+    join(closed, ALICE, Arrival(identity=Identity("alice", source="certificate")))
+    third = closed.open()
+    third.send("connect", id=1, token="a.b")
+    answer(third, ALICE)
+    assert (third.take()[0]["code"], third.close_code) == ("unavailable", 1013)
+    first.hang_up()
+    join(closed, ALICE)
+    assert closed.broker.users.connections("alice") == 2
 
 
 def test_token_where_they_mean_nothing(world: World) -> None:

@@ -3,11 +3,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from tercet_broker.core import Arrival, Identity
 from tercet_broker.core.users import Users
 from tercet_protocol import CloseCode
 
 if TYPE_CHECKING:
     from tests.core.conftest import World
+
+
+ANN = Arrival(identity=Identity("ann", source="certificate"))
 
 
 def test_users_are_counted_and_forgotten() -> None:
@@ -36,7 +40,7 @@ def test_connection_over_a_users_limit_is_told_and_closed(world: World) -> None:
     world.broker.users.limit = 1
     first, second = world.open(), world.open()
     for peer in (first, second):
-        peer.session.user = "ann"
+        peer.session.arrival = ANN
     assert first.ask("connect", id=1)["op"] == "connected"
     error = second.ask("connect", id=1)
     assert (error["op"], error["id"], error["code"]) == ("error", 1, "unavailable")
@@ -44,7 +48,7 @@ def test_connection_over_a_users_limit_is_told_and_closed(world: World) -> None:
     assert second.close_code == CloseCode.TRY_AGAIN_LATER
     first.hang_up()
     third = world.open()
-    third.session.user = "ann"
+    third.session.arrival = ANN
     assert third.ask("connect", id=1)["op"] == "connected"
 
 

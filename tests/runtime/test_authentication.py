@@ -17,6 +17,7 @@ from trio.testing import MockClock
 from tercet_broker.core import Action, Identity, Moment, Rule
 from tercet_broker.runtime import AuthSettings, Daemon, DaemonSettings, JwtSettings, ListenerSettings, TokenSettings
 from tercet_broker.runtime.offload import in_turn
+from tercet_broker.runtime.settings import ConnectionSettings, RateSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -129,6 +130,40 @@ async def test_wrong_token(serve: Serve, auth: AuthSettings, canary: str, *, lan
         error = await peer.expect("error", id=1, code="unauthorized")
         assert canary not in error["message"]
         assert await peer.closed() == 3000
+
+
+async def test_wrong_tokens_are_charged_to_their_address(serve: Serve, auth: AuthSettings, canary: str) -> None:
+    """A-031: after so many of them even the right one is not looked at, on a new connection or with `authenticate`."""
+    limited = evolve(settings(auth), connections=ConnectionSettings(failed_tokens=2))
+    async with serve(limited, transport="ws", **options()) as harness:
+        inside = await harness.client(token=f"feed.{canary}")
+        for _ in range(2):
+            peer = await harness.peer()
+            await peer.say(op="connect", id=1, token=f"feed.wrong-{canary}")
+            await peer.expect("error", code="unauthorized")
+            assert await peer.closed() == 3000
+        peer = await harness.peer()
+        await peer.say(op="connect", id=1, token=f"feed.{canary}")
+        assert (await peer.expect("error", id=1, code="rate_limited"))["retry_after"] > 0
+        assert await peer.closed() == 1013
+        await inside.say(op="authenticate", id=2, token=f"feed.{canary}")
+        await inside.expect("error", id=2, code="rate_limited")
+        await inside.ask(op="ping", id=3)
+        assert harness.daemon.statistics().tokens_refused == 2
+
+
+async def test_authenticate_is_a_request_like_others_for_the_rates(
+    serve: Serve, auth: AuthSettings, autojump_clock: MockClock, canary: str, tools: Any
+) -> None:
+    slow = evolve(settings(auth), rates=RateSettings(requests=10, requests_burst=20))
+    async with serve(slow, **options()) as harness:
+        client = await harness.client(token=f"feed.{canary}")
+        began = trio.current_time()
+        token = f"feed.{canary}"
+        await client.raw(b"".join(tools.say(op="authenticate", id=n, token=token) for n in range(1, 30)))
+        for n in range(1, 30):
+            await client.expect("authenticated", id=n)
+        assert trio.current_time() - began == pytest.approx(1.0)
 
 
 async def test_connect_timeout_holds_while_a_token_is_verified(

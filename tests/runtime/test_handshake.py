@@ -16,7 +16,16 @@ import trustme
 from attrs import evolve
 from trio.testing import MockClock
 
-from tercet_broker.runtime import Daemon, DaemonSettings, ListenerSettings, TlsSettings, open_daemon
+from tercet_broker.core import Action, Identity, Rule
+from tercet_broker.runtime import (
+    AuthSettings,
+    Daemon,
+    DaemonSettings,
+    JwtSettings,
+    ListenerSettings,
+    TlsSettings,
+    open_daemon,
+)
 from tercet_broker.runtime.admission import Turned
 from tercet_broker.runtime.settings import ConnectionSettings, TimeoutSettings
 from tercet_protocol import CloseCode
@@ -177,6 +186,19 @@ async def test_forwarded_for_is_believed_from_listed_networks_alone() -> None:
         assert [status(await ask(one)) for one in forwarded] == [101, 429]
 
 
+async def test_proxy_may_say_that_the_clients_way_is_not_encrypted() -> None:
+    """A-005: then no tokens are taken; a stranger's header says nothing, and no header says nothing either."""
+    for trusted, proto, expected in (
+        ("127.0.0.1", "http", False),
+        ("127.0.0.1", "https", True),
+        ("127.0.0.1", None, True),
+        ("192.0.2.0/24", "http", True),
+    ):
+        async with listening(trusted_proxies=(trusted,)) as (daemon, ask):
+            await ask(request(*([] if proto is None else [f"X-Forwarded-Proto: {proto}"])))
+            assert [session.arrival.is_private for session in daemon.broker.sessions] == [expected]
+
+
 async def test_ipv6_clients_count_by_their_network() -> None:
     async with listening(ConnectionSettings(per_address=1), trusted_proxies=("127.0.0.1",)) as (_, ask):
         assert status(await ask(request("X-Forwarded-For: 2001:db8::1"))) == 101
@@ -237,14 +259,15 @@ def with_certificate(base: trustme.CA, leaf: trustme.LeafCert | None) -> ssl.SSL
 
 @pytest.mark.parametrize("mode", ["required", "optional"])
 async def test_name_in_the_clients_certificate_is_the_user(
-    mode: Any, tls: TlsSettings, authority: trustme.CA, client_authority: trustme.CA, tmp_path: Path, logs: Logs
+    mode: Any, tls: TlsSettings, authority: trustme.CA, client_authority: trustme.CA, tmp_path: Path
 ) -> None:
     client_authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     mutual = evolve(tls, client_ca=tmp_path / "ca.pem", client_certificates=mode)
     async with listening(tls=mutual, origins=()) as (daemon, ask):
         named = with_certificate(authority, client_authority.issue_cert("ann@example.org"))
         assert status(await ask(request(), named)) == 101
-        assert [session.user for session in daemon.broker.sessions] == ["ann@example.org"]
+        known = [session.arrival.identity for session in daemon.broker.sessions]
+        assert known == [Identity("ann@example.org", source="certificate")]
         stranger = with_certificate(authority, authority.issue_cert("eve@example.org"))
         assert await ask(request(), stranger) == b""
         nobody = await ask(request(), with_certificate(authority, None))
@@ -253,5 +276,35 @@ async def test_name_in_the_clients_certificate_is_the_user(
         refused = await ask(request(), unnamed)
         assert status(refused) == 403
         assert b"neither a subjectAltName" in refused
-    ends = [entry["user"] for entry in logs if entry["event"] == "connection closed"]
-    assert "ann@example.org" in ends
+
+
+async def test_certificate_is_enough_to_connect(
+    tls: TlsSettings, authority: trustme.CA, client_authority: trustme.CA, tmp_path: Path, tools: Any
+) -> None:
+    """A-001: no token is wanted, though others need one; rules and the limits of one user know the name."""
+    client_authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    (tmp_path / "secret").write_text("s" * 32)
+    settings = DaemonSettings(
+        listeners=(ListenerSettings(f"{HOST}:0", tls=evolve(tls, client_ca=tmp_path / "ca.pem"), origins=()),),
+        connections=ConnectionSettings(per_user=1),
+        auth=AuthSettings(jwt=(JwtSettings("me", "tercet", "HS256", key=tmp_path / "secret"),)),
+        rules=(Rule(("user:ann@example.org",), (Action.PUBLISH,), ("inbox/#",)),),
+    )
+    context = with_certificate(authority, client_authority.issue_cert("ann@example.org"))
+    daemon = Daemon(settings)
+    async with open_daemon(daemon) as urls:
+        peers = []
+        for _ in range(2):
+            tcp = await trio.open_tcp_stream(HOST, int(urls[0].rpartition(":")[2]))
+            stream = trio.SSLStream(tcp, context, server_hostname="localhost", https_compatible=True)
+            peers.append(tools.Peer(stream))
+            await peers[-1].shake_hands()
+        first, second = peers
+        assert (await first.connect())["user"] == "ann@example.org"
+        assert (await first.ask(op="publish", id=2, topic="inbox/x", data=1))["op"] == "published"
+        assert (await first.ask(op="publish", id=3, topic="other/x", data=1))["code"] == "forbidden"
+        assert (await second.ask(op="connect", id=1))["code"] == "unavailable"
+        daemon.reload(settings)
+        assert (await first.ask(op="ping", id=4))["op"] == "pong", "a reload does not touch a certificate's user"
+        for peer in peers:
+            await trio.aclose_forcefully(peer.stream)

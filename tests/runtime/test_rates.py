@@ -154,3 +154,24 @@ async def test_peer_that_takes_a_byte_now_and_then_is_closed(autojump_clock: Moc
         await trio.aclose_forcefully(stream)
     (closed,) = [entry for entry in logs if entry["event"] == "connection closed"]
     assert closed["code"] == CloseCode.SLOW_CONSUMER
+
+
+@pytest.mark.parametrize("lane", [True, False])
+async def test_requests_are_counted_once_and_control_frames_are_none(
+    serve: Serve, autojump_clock: MockClock, tools: Any, lane: bool
+) -> None:
+    """Pings and pongs have a rate of their own; a request in three parts is one."""
+    async with serve(lane=lane) as harness:
+        client = await harness.client()
+        parts = [
+            tools.client_frame(Opcode.TEXT, b'{"op":', fin=False),
+            tools.client_frame(Opcode.CONTINUATION, b'"ping",', fin=False),
+            tools.client_frame(Opcode.CONTINUATION, b'"id":2}'),
+        ]
+        await client.raw(b"".join([tools.client_frame(Opcode.PONG), *parts, tools.client_frame(Opcode.PONG)]))
+        await client.expect("pong", id=2)
+        await client.raw(tools.say(op="ping", id=3) + tools.say(op="ping", id=4))
+        await client.expect("pong", id=3)
+        await client.expect("pong", id=4)
+        (found,) = harness.daemon.statistics().connections
+        assert found.messages_in == 4

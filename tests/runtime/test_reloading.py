@@ -13,8 +13,16 @@ import trio
 import trustme
 from attrs import evolve
 
-from tercet_broker.core import BrokerSettings, HistorySettings, LimitSettings, NamespaceSettings
-from tercet_broker.runtime import Daemon, DaemonSettings, ListenerSettings, TlsSettings, open_daemon
+from tercet_broker.core import Action, BrokerSettings, HistorySettings, LimitSettings, NamespaceSettings, Rule
+from tercet_broker.runtime import (
+    AuthSettings,
+    Daemon,
+    DaemonSettings,
+    JwtSettings,
+    ListenerSettings,
+    TlsSettings,
+    open_daemon,
+)
 from tercet_broker.runtime.settings import ConnectionSettings
 
 if TYPE_CHECKING:
@@ -123,6 +131,30 @@ async def test_hook_that_fails_stops_everything(serve: Serve) -> None:
         daemon.reload_hooks[:] = [good]
         daemon.reload(evolve(daemon.settings, connections=ConnectionSettings(total=1)))
         assert (done, daemon.admission.settings.total, daemon.reloads) == (["good"], 1, 1)
+
+
+async def test_rules_and_tokens_change_with_the_rest_or_not_at_all(serve: Serve, tmp_path: Path) -> None:
+    """A-012: who may no longer subscribe is told; a bad key, and `auth` where there was none, change nothing."""
+    secret = tmp_path / "secret"
+    secret.write_text("s" * 32)
+    auth = AuthSettings(required=False, jwt=(JwtSettings("me", "tercet", "HS256", key=secret),))
+    async with serve(DaemonSettings(auth=auth)) as harness:
+        daemon, client = harness.daemon, await harness.client()
+        await client.ask(op="subscribe", id=2, filter="a/#")
+        wanted = evolve(
+            daemon.settings,
+            rules=(Rule(("*",), (Action.SUBSCRIBE,), ("b/#",)),),
+            connections=ConnectionSettings(total=1),
+        )
+        gone = evolve(auth, jwt=(JwtSettings("me", "tercet", "HS256", key=tmp_path / "gone"),))
+        for refused in (evolve(wanted, auth=gone), evolve(wanted, auth=None)):
+            with pytest.raises((OSError, ValueError)):
+                daemon.reload(refused)
+            assert (daemon.admission.settings.total, daemon.reloads, daemon.settings.rules) == (50_000, 0, ())
+        await client.ask(op="ping", id=3)
+        daemon.reload(wanted)
+        await client.expect("unsubscribed", sub=2, code="forbidden")
+        assert (daemon.admission.settings.total, daemon.settings.rules) == (1, wanted.rules)
 
 
 def test_private_key_that_all_can_read_is_warned_about(tls: TlsSettings, tmp_path: Path, logs: Logs) -> None:

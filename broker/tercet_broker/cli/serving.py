@@ -87,6 +87,8 @@ def _read_again(file: Path, bind: str | None) -> DaemonSettings:
     """
     loaded = config.load(file)
     logs.configure(loaded.logging)
+    for warning in config.warnings(loaded):
+        log.warning("insecure", option=warning.path, reason=warning.message)
     if bind is not None:
         return attrs.evolve(loaded.daemon, listeners=(_plain_listener(bind),))
     return loaded.daemon

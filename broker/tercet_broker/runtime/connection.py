@@ -26,13 +26,14 @@ from .admission import Admission, Ticket
 from .authenticator import Authenticator
 from .clock import Clock
 from .doorway import Doorway
+from .failures import Failures
 from .flusher import Flusher
 from .frames import FrameReader
 from .handshake import Handshake
 from .keepalive import Deadlines
 from .link import Ending, Endpoint, Link
 from .meter import Meter, Meters
-from .settings import TimeoutSettings
+from .settings import ConnectionSettings, TimeoutSettings
 from .statistics import ConnectionStatistics
 from .tracing import LinkTracer, Tracer
 from .upgrade import Upgrade
@@ -84,6 +85,7 @@ class Services:
         clock: for what comes later than the request that it answers.
         authenticator: says whose tokens are; None where they mean nothing.
         admission: the books of all connections.
+        failures: the books of tokens that were wrong.
         meters: what they may ask for.
         lane: whether whole data frames bypass trio-websocket.
     """
@@ -97,6 +99,7 @@ class Services:
     clock: Clock
     authenticator: Authenticator | None = None
     admission: Admission = Factory(Admission)
+    failures: Failures = Factory(lambda: Failures(ConnectionSettings().failed_tokens))
     meters: Meters = Factory(Meters)
     tracer: Tracer | None = None
     lane: bool = True
@@ -271,12 +274,25 @@ class Connection:
         if self._link is not None:
             self._link.nursery.start_soon(self._authenticate, self._link, token, answer)
 
+    async def _verify(self, token: str) -> Identity | RefusedError:
+        """Return whose a token is. One that is wrong is charged to the address, which may not go on for ever."""
+        services, address = self.services, self.handshake.address
+        if services.authenticator is None:
+            return RefusedError(ErrorCode.UNAUTHORIZED, "tokens are not taken here")
+        pause = services.failures.pause(address, trio.current_time())
+        if pause:
+            message = "too many wrong tokens came from this address; come back later"
+            return RefusedError(ErrorCode.RATE_LIMITED, message, retry_after=round(pause, 3))
+        verdict = await services.authenticator.verify(token)
+        if isinstance(verdict, RefusedError) and verdict.retry_after is None:
+            services.failures.note(address, trio.current_time())
+        return verdict
+
     async def _authenticate(self, link: Link, token: str, answer: Answer) -> None:
         services, endpoint = self.services, self._endpoint
-        verdict: Identity | RefusedError = RefusedError(ErrorCode.UNAUTHORIZED, "tokens are not taken here")
+        verdict: Identity | RefusedError = RefusedError(ErrorCode.INTERNAL, "it could not be verified")
         try:
-            if services.authenticator is not None:
-                verdict = await services.authenticator.verify(token)
+            verdict = await self._verify(token)
             # From here to the end it is one step: what was verified cannot be revoked in between.
             answer(verdict, services.clock.moment())
         except Exception as error:  # noqa: BLE001 - the boundary of a connection

@@ -27,6 +27,7 @@ from .clock import Clock, SystemClock, system_entropy
 from .connection import Connection, OpenEndpoint, Services
 from .doorway import Doorway
 from .endpoint import SessionEndpoint
+from .failures import Failures
 from .flusher import Flusher
 from .handshake import refusal_of
 from .keepalive import Deadlines
@@ -62,7 +63,7 @@ class Daemon:
         tracer: hears of every frame.
         lane: whether whole data frames bypass trio-websocket. Off, everything is the same but slower.
         open_endpoint: serves connections with something else than sessions of `broker`.
-        source: reads the settings again at SIGHUP, in a thread of its own; raises ValueError or OSError if they are
+        source: reads the settings again at SIGHUP, run by `offload`; raises ValueError or OSError if they are
             wrong. Without it SIGHUP is only logged.
         reload_hooks: what else `reload` concerns. Each is called with the new settings and prepares; it may raise
             ValueError or OSError, and then nothing changes. What it returns is called in the step of the change, and
@@ -72,8 +73,9 @@ class Daemon:
         broker: the core; a new one with nothing in its logs unless given. One that has served before
             (`Broker.reopen`) brings its epochs, logs, retained values and keys with it.
         admission: how many connections there are and may be.
+        failures: how many wrong tokens have come from each address.
         meters: what they may ask for.
-        offload: runs what takes long, such as verifying a static token; in a thread unless given.
+        offload: runs what takes long, such as verifying a static token or `source`; in a thread unless given.
         fetch: gets the key sets of issuers of tokens, from the network unless given; run by `offload`.
         authenticator: says whose tokens are; None where the settings have no `auth`.
 
@@ -95,6 +97,7 @@ class Daemon:
     fetch: Fetch = field(default=fetch, kw_only=True, repr=False)
     authenticator: Authenticator | None = field(default=None, init=False, repr=False)
     admission: Admission = field(init=False, repr=False)
+    failures: Failures = field(init=False, repr=False)
     meters: Meters = field(init=False, repr=False)
     _deadlines: Deadlines = field(factory=Deadlines, init=False, repr=False)
     _flusher: Flusher = field(factory=Flusher, init=False, repr=False)
@@ -104,7 +107,7 @@ class Daemon:
     _established: dict[Connection, None] = field(factory=dict, init=False, repr=False)  # an ordered set
     _drain_begun: trio.Event = field(factory=trio.Event, init=False, repr=False)
     _all_gone: trio.Event = field(factory=trio.Event, init=False, repr=False)
-    service_manager: ServiceManager = field(factory=ServiceManager.of_environment, init=False, repr=False)
+    service_manager: ServiceManager = field(init=False, repr=False)
     reloads: int = field(default=0, init=False)
     _accepts: Bucket = field(init=False, repr=False)
     _memory: int = field(factory=memory_share, init=False, repr=False)
@@ -119,6 +122,11 @@ class Daemon:
             heartbeat=self.settings.timeouts.heartbeat,
         )
 
+    @service_manager.default
+    def _find_service_manager(self) -> ServiceManager:
+        # With listeners that were given it is no process of its own that anybody watches over.
+        return ServiceManager.of_environment() if self.listeners is None else ServiceManager()
+
     def __attrs_post_init__(self) -> None:
         """Join the parts."""
         self.broker.fan_out.settle_soon = self._flusher.call
@@ -129,6 +137,7 @@ class Daemon:
             key = self.entropy.getrandbits(_KEY_BITS).to_bytes(_KEY_BITS // 8, "big")
             self.authenticator = Authenticator(self.settings.auth, self.clock, key, self.offload, self.fetch)
         self.admission = Admission(self.settings.connections)
+        self.failures = Failures(self.settings.connections.failed_tokens)
         self.meters = Meters(self.settings.rates)
         self._accepts = Bucket(self.settings.connections.accepts, self.settings.connections.accepts, 0.0)
 
@@ -192,6 +201,7 @@ class Daemon:
             clock=self.clock,
             authenticator=self.authenticator,
             admission=self.admission,
+            failures=self.failures,
             meters=self.meters,
             tracer=self.tracer,
             lane=self.lane,
@@ -283,6 +293,7 @@ class Daemon:
         self.broker.users.limit = settings.connections.per_user
         self.broker.heartbeat = settings.timeouts.heartbeat
         self.admission.settings = settings.connections
+        self.failures.limit = settings.connections.failed_tokens
         self.meters.settings = settings.rates
         self._services = self._make_services()
         self.reloads += 1
@@ -295,7 +306,7 @@ class Daemon:
             return
         self.service_manager.reloading()
         try:
-            settings = await trio.to_thread.run_sync(self.source)
+            settings = await self.offload(self.source, trio.CapacityLimiter(1))
             waiting = self.reload(settings)
         except (OSError, ValueError) as error:
             log.error("not reloaded, everything stays as it was", reason=str(error))  # noqa: TRY400 - no bug of ours
@@ -372,6 +383,7 @@ class Daemon:
             admission=self.admission.statistics(),
             rates=RateStatistics(counters.delayed, counters.refused, counters.closed),
             users=len(self.broker.users),
+            tokens_refused=self.failures.refused,
             users_refused=self.broker.users.refused,
             accept_pauses=sum(listener.exhausted for listener in self._opened),
             reloads=self.reloads,

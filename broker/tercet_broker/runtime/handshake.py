@@ -128,7 +128,9 @@ class Handshake:
             self.admission.locate(self.ticket, self.address)
 
     def _read_forwarded(self, upgrade: Upgrade) -> None:
-        """Believe `X-Forwarded-For` where a trusted proxy sent it, unless a PROXY header has said it already."""
+        """Believe a trusted proxy's `X-Forwarded-For`, unless a PROXY header has said it already, and -Proto."""
+        if self._is_proxied and upgrade.is_forwarded_plain:
+            self.wire.is_private = False
         if self._is_proxied and self.address is None:
             client = forwarded_client(upgrade.forwarded_for, self.doorway.proxies)
             if client is not None:

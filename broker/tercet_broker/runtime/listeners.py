@@ -92,13 +92,7 @@ class SocketListener:
     settings: ListenerSettings
     context: ssl.SSLContext | None = field(default=None, repr=False)
     exhausted: int = 0
-    is_local: bool = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        """See where it listens."""
-        name = self.sock.getsockname()
-        address = _ip_address(name)
-        self.is_local = self.sock.family == socket.AF_UNIX or (address is not None and address.is_loopback)
+    is_local: bool = True
 
     @property
     def path(self) -> str:
@@ -145,6 +139,12 @@ class SocketListener:
         trio.lowlevel.notify_closing(self.sock)
         self.sock.close()
         await trio.lowlevel.checkpoint()
+
+
+def _is_local(sock: socket.socket) -> bool:
+    """Tell whether nobody but this machine reaches what listens here; systemd may have chosen where."""
+    address = _ip_address(sock.getsockname())
+    return sock.family == socket.AF_UNIX or (address is not None and address.is_loopback)
 
 
 def _ip_address(address: object) -> IpAddress | None:
@@ -215,7 +215,7 @@ async def open_listeners(settings: tuple[ListenerSettings, ...]) -> AsyncIterato
                 opened = await _listen_tcp(address, one)
                 urls = [f"{scheme}://{_authority(sock, address)}{one.path.rstrip('/')}" for sock in opened]
             for sock, url in zip(opened, urls, strict=True):
-                listener = SocketListener(sock, url, Doorway.of(one), one, context)
+                listener = SocketListener(sock, url, Doorway.of(one), one, context, is_local=_is_local(sock))
                 stack.push_async_callback(listener.aclose)
                 listeners.append(listener)
         yield tuple(listeners)

@@ -75,6 +75,7 @@ class ConnectionSettings:
         accepts: that are accepted in a second; the rest waits in the kernel.
         handshakes: that have not become a WebSocket yet, overall.
         handshakes_per_address: the same from one address.
+        failed_tokens: authentications that may fail in a minute from one address; beyond it none is looked at.
         memory_bytes: resident size of the process beyond which nobody new is let in; None is
             four fifths of what the machine, or the process's control group, has.
     """
@@ -85,6 +86,7 @@ class ConnectionSettings:
     accepts: float = field(default=2000.0, validator=validators.ge(1))
     handshakes: int = field(default=2000, validator=positive)
     handshakes_per_address: int = field(default=500, validator=positive)
+    failed_tokens: int = field(default=100, validator=positive)
     memory_bytes: int | None = field(default=None, validator=validators.optional(positive))
 
 

@@ -55,6 +55,7 @@ class DaemonStatistics(BrokerStatistics):
         admission: how many there are, and how many were turned away, by reason.
         rates: what was asked too fast.
         users: users that are connected.
+        tokens_refused: tokens that were not looked at, because too many wrong ones had come from their address.
         users_refused: connections refused because their user had enough.
         accept_pauses: how often accepting stopped for want of descriptors or memory.
         reloads: successful ones.
@@ -64,6 +65,7 @@ class DaemonStatistics(BrokerStatistics):
     admission: AdmissionStatistics
     rates: RateStatistics
     users: int
+    tokens_refused: int
     users_refused: int
     accept_pauses: int
     reloads: int

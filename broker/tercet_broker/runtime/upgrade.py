@@ -31,6 +31,7 @@ _JWT = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*", re.ASCII)
 _TOKEN_NAMES = frozenset(
     {"token", "access_token", "auth_token", "id_token", "auth", "authorization", "bearer", "jwt", "api_key", "apikey"}
 )
+_PLAIN = frozenset({"http", "ws"})
 _HEALTH = "/health"
 
 
@@ -44,6 +45,7 @@ class Upgrade:
         trailing: bytes that came behind the head: the first frames, perhaps.
         bearer: the token of `Authorization: Bearer`, or None.
         forwarded_for: the values of `X-Forwarded-For`, for those who believe them.
+        is_forwarded_plain: whether `X-Forwarded-Proto` says that the client's own way was not encrypted.
     """
 
     key: str
@@ -51,6 +53,7 @@ class Upgrade:
     trailing: bytes
     bearer: str | None = field(default=None, repr=False)
     forwarded_for: tuple[str, ...] = ()
+    is_forwarded_plain: bool = False
 
     def canonical_request(self) -> bytes:
         """Return the request as trio-websocket shall see it, built from nothing but what was checked."""
@@ -146,7 +149,8 @@ async def read_upgrade(
     # What follows the head of a GET without a body is for the other protocol.
     connection.next_event()
     trailing, _ = connection.trailing_data
-    return Upgrade(key, subprotocol, trailing, bearer, tuple(headers.get("x-forwarded-for", ())))
+    is_plain = not _PLAIN.isdisjoint(_tokens(headers, "x-forwarded-proto"))
+    return Upgrade(key, subprotocol, trailing, bearer, tuple(headers.get("x-forwarded-for", ())), is_plain)
 
 
 def _headers(request: h11.Request) -> dict[str, list[str]]:
