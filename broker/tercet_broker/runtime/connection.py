@@ -44,6 +44,7 @@ log = structlog.get_logger("tercet")
 # A frame may be twice as large as a message may be, so that one that is a
 # little too large gets an answer instead of a Close (protocol.md, section 6).
 _FRAME_PER_MESSAGE = 2
+_TICKS = 50  # in one heartbeat: so much of it may a ping be late
 
 
 class OpenEndpoint(Endpoint, Protocol):
@@ -148,9 +149,7 @@ class Connection:
     async def serve(self) -> None:
         """Serve it until it ends. Raises nothing but `Cancelled`."""
         try:
-            upgrade = await self.handshake.run()
-            if upgrade is not None:
-                await self._converse(upgrade)
+            await self._converse(await self.handshake.run())
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # gone before it was established
         except* Exception as group:
@@ -161,40 +160,28 @@ class Connection:
 
     # Talk and goodbye
 
-    async def _converse(self, upgrade: Upgrade) -> None:
+    async def _converse(self, upgrade: Upgrade | None) -> None:
+        """Talk and say goodbye, unless there is no request to become a WebSocket."""
+        if upgrade is None:
+            return
         services = self.services
         self.arrival = Arrival(self.wire.identity, upgrade.bearer, self.wire.is_private)
         endpoint = self._endpoint = services.open_endpoint(self)
         began = trio.current_time()
-        meter = self.meter = Meter(services.meters, began, lambda: endpoint.user)
-        with ExitStack() as at_end:
-            # In the opposite order, and all of it even if one of them fails.
-            at_end.callback(self._log_end, began)
-            at_end.callback(self.ended, self)
-            at_end.callback(endpoint.close)
-            at_end.callback(endpoint.leave)
-            at_end.callback(services.deadlines.schedule, self, math.inf)
+        self.meter = Meter(services.meters, began, lambda: endpoint.user)
+        try:
             async with trio.open_nursery() as nursery:
-                link = self._link = Link(
-                    wire=self.wire,
-                    endpoint=endpoint,
-                    reader=FrameReader(_FRAME_PER_MESSAGE * services.max_message),
-                    flusher=services.flusher,
-                    nursery=nursery,
-                    meter=meter,
-                    write_timeout=services.timeouts.write,
-                    write_bytes=services.timeouts.write_bytes,
-                    lane=services.lane,
-                    tracer=None if services.tracer is None else LinkTracer(services.tracer, endpoint.label),
-                )
+                link = self._link = self._make_link(endpoint, nursery, self.meter)
                 try:
                     link.greet(upgrade.canonical_request(), upgrade.trailing)
+                    subprotocol = upgrade.subprotocol
+                    del upgrade  # thousands of connections are as far as this, and need it no longer
                     log.info("connection opened", connection=endpoint.label, peer=self.handshake.peer)
                     self._connect_by = self.accepted_at + services.timeouts.connect
                     services.deadlines.schedule(self, self._next_look(began))
                     self.established(self)
                     with suppress(ConnectionClosed):
-                        await self._talk(link, nursery, upgrade.subprotocol)
+                        await self._talk(link, nursery, subprotocol)
                     endpoint.leave()
                     with trio.move_on_after(services.timeouts.close):
                         await link.goodbye()
@@ -202,6 +189,32 @@ class Connection:
                 finally:
                     # Before the nursery closes: the flusher's turn may come between that and this task's.
                     link.end()
+        finally:
+            self._conclude(endpoint, began)
+
+    def _make_link(self, endpoint: OpenEndpoint, nursery: trio.Nursery, meter: Meter) -> Link:
+        services = self.services
+        return Link(
+            wire=self.wire,
+            endpoint=endpoint,
+            reader=FrameReader(_FRAME_PER_MESSAGE * services.max_message),
+            flusher=services.flusher,
+            nursery=nursery,
+            meter=meter,
+            write_timeout=services.timeouts.write,
+            write_bytes=services.timeouts.write_bytes,
+            lane=services.lane,
+            tracer=None if services.tracer is None else LinkTracer(services.tracer, endpoint.label),
+        )
+
+    def _conclude(self, endpoint: OpenEndpoint, began: float) -> None:
+        """Do what has to be done at the end: from the last to the first, and all of it even if one of them fails."""
+        with ExitStack() as at_end:
+            at_end.callback(self._log_end, began)
+            at_end.callback(self.ended, self)
+            at_end.callback(endpoint.close)
+            at_end.callback(endpoint.leave)
+            at_end.callback(self.services.deadlines.schedule, self, math.inf)
 
     async def _talk(self, link: Link, nursery: trio.Nursery, subprotocol: str | None) -> NoReturn:
         """Let trio-websocket read, and receive what comes its way, until that raises `ConnectionClosed`."""
@@ -349,8 +362,14 @@ class Connection:
         self._pinged_at = None
         quiet_at = min(link.heard_at, link.sent_at) + timeouts.heartbeat
         if now < quiet_at:
-            return quiet_at
+            return _coarsely(quiet_at, timeouts.heartbeat)
         self._pinged_at, self._heard_by_ping = now, link.heard
         if not endpoint.ping():
             link.ping()
         return now + timeouts.pong
+
+
+def _coarsely(when: float, heartbeat: float) -> float:
+    """Return the next tick after `when`: those of thousands of connections are looked at together, and written to."""
+    tick = heartbeat / _TICKS
+    return math.ceil(when / tick) * tick

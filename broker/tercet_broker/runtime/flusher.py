@@ -41,7 +41,8 @@ class Flusher:
     def add(self, link: Flushable) -> None:
         """Have `link` flushed once the tasks that are running now have had their turn."""
         self._ready.append(link)
-        self.call()
+        if not self._is_called:
+            self.call()
 
     def call(self) -> None:
         """Have a pass made once the tasks that are running now have had their turn."""

@@ -130,7 +130,7 @@ class Link(trio.abc.Stream):
     _is_held: bool = False  # trio-websocket has a request or a message that was not received yet
     _heard_close: bool = False
     _listening: trio.CancelScope | None = field(default=None, repr=False)
-    _released: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, repr=False)
+    _released: trio.lowlevel.ParkingLot | None = field(default=None, repr=False)  # where somebody waits, or has
 
     def __attrs_post_init__(self) -> None:
         """Have the outbox flushed whenever something is in it."""
@@ -204,7 +204,7 @@ class Link(trio.abc.Stream):
     async def _wait_until_served(self) -> None:
         """Wait while trio-websocket has a message of ours, or the peer does not take what it asked for."""
         while self.ending is None and (self._is_held or self._is_congested()):
-            await self._released.park()
+            await self._wait_for_release()
 
     def _is_congested(self) -> bool:
         if self.outbox.is_congested:
@@ -290,11 +290,11 @@ class Link(trio.abc.Stream):
     def received(self) -> None:
         """Note that the request was accepted, or a message received: what follows it is served now."""
         self._is_held = False
-        self._released.unpark_all()
+        self._release()
 
     def release(self) -> None:
         """Look again whether what has been received may be served."""
-        self._released.unpark_all()
+        self._release()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Queue trio-websocket's bytes. They are bounded: the reader, which causes them, stops for the outbox."""
@@ -325,28 +325,29 @@ class Link(trio.abc.Stream):
         """Write what the socket takes now; start the drainer for the rest."""
         if self._sending is not _Sending.DIRECT:
             return
+        is_through = True
         try:
-            self._write(now)
+            is_through = self._write(now)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._break()
         except Exception as error:  # noqa: BLE001 - the boundary of a connection: the flusher is everybody's
             self.endpoint.fault(error)
             self._break()
-        else:
-            if self._has_more():
-                self._sending = _Sending.DRAINING
-                self.nursery.start_soon(self._drain)
+        if not is_through:
+            self._sending = _Sending.DRAINING
+            self.nursery.start_soon(self._drain)
 
-    def _write(self, now: float) -> None:
-        """Have the wire take what it takes now."""
-        outbox = self.outbox
+    def _write(self, now: float) -> bool:
+        """Have the wire take what it takes now; return whether nothing is left, and nothing more to come."""
+        outbox, wire = self.outbox, self.wire
         while outbox.size:
             data = outbox.peek(_WRITE)
-            taken = self.wire.try_send(data)
+            taken = wire.try_send(data)
             if taken:
                 self._note_sent(data, taken, now)
             if taken < len(data):
-                return
+                return False
+        return wire.is_flushed and not outbox.is_behind
 
     def _note_sent(self, data: bytes, taken: int, now: float) -> None:
         self.sent_at = now
@@ -354,19 +355,27 @@ class Link(trio.abc.Stream):
         self.outbox.sent(taken)
         if self.tracer is not None:
             self.tracer.sent(data[:taken])
-        if self._released:
+        if self._released is not None:
             self._released.unpark_all()
 
-    def _has_more(self) -> bool:
-        return bool(self.outbox.size) or self.outbox.is_behind or not self.wire.is_flushed
+    async def _wait_for_release(self) -> None:
+        """Wait until something was sent, received or ended."""
+        if self._released is None:
+            self._released = trio.lowlevel.ParkingLot()
+        await self._released.park()
+
+    def _release(self) -> None:
+        if self._released is not None:
+            self._released.unpark_all()
 
     async def _drain(self) -> None:
         """Write until all is written and every replay is through."""
         meter = self.meter
         # The slowest that a peer may be: so many bytes in each such time. A byte now and then is no progress.
         enough, deadline = meter.bytes_out + self.write_bytes, trio.current_time() + self.write_timeout
+        is_through = False
         try:
-            while self._has_more():
+            while not is_through:
                 self.endpoint.advance()
                 if meter.bytes_out >= enough:
                     enough, deadline = meter.bytes_out + self.write_bytes, trio.current_time() + self.write_timeout
@@ -379,7 +388,7 @@ class Link(trio.abc.Stream):
                     self._stall()
                     return
                 # Only now is it certain what there is to write: the outbox may have been cleared meanwhile.
-                self._write(trio.current_time())
+                is_through = self._write(trio.current_time())
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self._break()
         except Exception as error:  # noqa: BLE001 - the boundary of a connection
@@ -387,7 +396,7 @@ class Link(trio.abc.Stream):
         finally:
             if self._sending is _Sending.DRAINING:
                 self._sending = _Sending.DIRECT
-            self._released.unpark_all()
+            self._release()
 
     def _stall(self) -> None:
         """Give up on a peer that takes nothing: nothing can be told to it either."""
@@ -421,7 +430,7 @@ class Link(trio.abc.Stream):
     def _stop_reading(self) -> None:
         if self._listening is not None:
             self._listening.cancel()
-        self._released.unpark_all()
+        self._release()
 
     def end(self) -> None:
         """Hear that the connection has ended. The flusher may still have it on its list, and must not touch it."""
@@ -437,7 +446,7 @@ class Link(trio.abc.Stream):
             self.outbox.seal()
             self.flush(trio.current_time())
             while self._sending is _Sending.DRAINING:
-                await self._released.park()
+                await self._wait_for_release()
             if self._sending is not _Sending.BROKEN:
                 if not self._heard_close:
                     await self._discard_until_close()

@@ -70,12 +70,13 @@ class Buckets:
     frames: Bucket
 
     @classmethod
-    def full(cls, settings: RateSettings, factor: float, now: float) -> Buckets:
-        """Return a full set of `factor` times a connection's size."""
+    def full(cls, settings: RateSettings, now: float) -> Buckets:
+        """Return a full set."""
+        # (They share the numbers of the settings: a float of its own takes as much memory as half a bucket.)
         return cls(
-            Bucket(factor * settings.requests, factor * settings.requests_burst, now),
-            Bucket(factor * settings.bytes, factor * settings.bytes_burst, now),
-            Bucket(factor * settings.frames, factor * settings.frames_burst, now),
+            Bucket(settings.requests, settings.requests_burst, now),
+            Bucket(settings.bytes, settings.bytes_burst, now),
+            Bucket(settings.frames, settings.frames_burst, now),
         )
 
 
@@ -105,7 +106,7 @@ class Meters:
         """Return the buckets of a user, which exist as long as a connection of theirs does."""
         buckets = self._users.get(name)
         if buckets is None:
-            buckets = self._users[name] = Buckets.full(self.settings, self.settings.user_factor, now)
+            buckets = self._users[name] = Buckets.full(self.settings.of_user(), now)
         return buckets
 
 
@@ -145,7 +146,7 @@ class Meter:
     def __attrs_post_init__(self) -> None:
         """Fill the buckets."""
         self._settings = self.shared.settings
-        self._own = Buckets.full(self._settings, 1.0, self.began)
+        self._own = Buckets.full(self._settings, self.began)
         self._read_at = self.began
 
     def read(self, size: int, now: float) -> None:

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from argon2 import extract_parameters
 from argon2.exceptions import InvalidHashError
-from attrs import Factory, field, frozen, validators
+from attrs import Factory, evolve, field, frozen, validators
 
 from ..core.rules import Rule
 from ..core.settings import KIB, MIB, BrokerSettings, positive
@@ -115,6 +115,19 @@ class RateSettings:
     user_factor: float = field(default=4.0, validator=validators.ge(1))
     wait: float = field(default=2.0, validator=positive)
     abuse: float = field(default=30.0, validator=positive)
+
+    def of_user(self) -> RateSettings:
+        """Return what all connections of one user may ask for together."""
+        factor = self.user_factor
+        return evolve(
+            self,
+            requests=factor * self.requests,
+            requests_burst=factor * self.requests_burst,
+            bytes=factor * self.bytes,
+            bytes_burst=factor * self.bytes_burst,
+            frames=factor * self.frames,
+            frames_burst=factor * self.frames_burst,
+        )
 
 
 @frozen

@@ -113,8 +113,8 @@ class SocketWire(Wire):
     is_flushed: bool = field(default=True, init=False)  # not while the kernel has not taken all of …
     _unsent: bytes = field(default=b"", repr=False)  # … what OpenSSL has encrypted
     _tls: ssl.SSLObject | None = field(default=None, init=False, repr=False)
-    _incoming: ssl.MemoryBIO = field(factory=ssl.MemoryBIO, init=False, repr=False)
-    _outgoing: ssl.MemoryBIO = field(factory=ssl.MemoryBIO, init=False, repr=False)
+    _incoming: ssl.MemoryBIO = field(init=False, repr=False)  # (these two only with a context)
+    _outgoing: ssl.MemoryBIO = field(init=False, repr=False)
     _is_empty: bool = False  # whether a read has just taken all that there was
     _closed: bool = False
 
@@ -131,6 +131,7 @@ class SocketWire(Wire):
         """Shake hands if there is a context. Until then the wire carries what comes before TLS."""
         if self.context is None:
             return
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         tls = self._tls = self.context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         try:
             while True:
