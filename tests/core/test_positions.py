@@ -125,4 +125,4 @@ def test_positions_are_told_in_short_steps(make_world: Callable[..., World]) -> 
 
     told = [0, *(count() for _ in world.broker.sweep(world.now)), count()]
     assert told[-1] == 600
-    assert max(b - a for a, b in itertools.pairwise(told)) <= 256
+    assert max(b - a for a, b in itertools.pairwise(told)) <= 64

@@ -23,6 +23,7 @@ from ..runtime import Daemon, raise_descriptor_limit
 from ..runtime.address import parse_bind
 from ..runtime.settings import DaemonSettings, ListenerSettings
 from .exits import ExitCode, Failure, InputFailure, first_of
+from .memory import spare_the_collector
 from .trace import Trace
 
 log = structlog.get_logger("tercet")
@@ -76,6 +77,7 @@ def serve_file(file: Path | None, bind: str | None, *, trace: bool = False) -> E
         )
     except (OSError, ValueError) as error:  # a key file has changed since it was loaded
         raise Failure(f"cannot use the configuration: {error}") from error
+    spare_the_collector()
     return trio.run(run, daemon, [listener.bind for listener in daemon_settings.listeners])
 
 

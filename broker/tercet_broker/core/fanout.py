@@ -7,7 +7,9 @@ connections is a hundred items, not a thousand.
 
 At most one run is open. It is settled, that is: offered to its connections,
 
-- when a message for others comes, or the run is long;
+- when a message for others comes, or the run is long (but a message for a few
+  who are not among those of the run is offered by itself: it costs little, and
+  to settle what goes to a crowd would cost much);
 - before any other request than a publish is served, and before a session
   ends: it goes to those who were subscribed when it was published;
 - before anything else enters a queue that it goes to, so that each queue has
@@ -22,6 +24,7 @@ and its connections' queues and books show neither more nor less than that.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from .log import Record
     from .outbox import Outbox
 
+# A message for so few connections need not wait for what goes to a crowd that they are not part of.
+_FEW = 16
 # A run is joined in memory beside the log, and a queue takes it as a whole.
 _MAX_BYTES = 64 * 1024
 _NOBODY: Collection[Outbox] = ()
@@ -76,6 +81,9 @@ class FanOut:
         to the same ones is known by its being the same object.
         """
         if targets is not self.targets or self._size >= _MAX_BYTES or record.account is not self._records[-1].account:
+            if self._records and len(targets) <= _FEW and not any(outbox in self.targets for outbox in targets):
+                _offer(record, targets)
+                return
             self.settle()
             if not targets:
                 return
@@ -87,20 +95,24 @@ class FanOut:
         if self.settle_soon is None:
             self.settle()
 
-    def settle(self) -> None:
-        """Offer the open run, if there is one."""
+    def settle(self, most: float = math.inf) -> None:
+        """Offer the open run, if there is one, and if it goes to `most` connections at most."""
         targets, records = self.targets, self._records
-        if not records:
+        if not records or len(targets) > most:
             return
         self.targets, self._records, self._size = _NOBODY, [], 0
         first = records[0]
         if len(records) == 1:
-            for outbox in targets:
-                if not outbox.offer(first):
-                    outbox.overflow()
+            _offer(first, targets)
             return
         frame = b"".join([record.frame for record in records])
         run = Run(records, frame, len(frame), len(records), first.account)
         for outbox in targets:
             if not outbox.offer_run(run):
                 outbox.overflow()
+
+
+def _offer(record: Record, targets: Collection[Outbox]) -> None:
+    for outbox in targets:
+        if not outbox.offer(record):
+            outbox.overflow()

@@ -257,8 +257,9 @@ class Outbox:
         self._is_sealed = True
 
     def close(self) -> None:
-        """Drop everything, now and from now on: there is no socket any more."""
+        """Drop everything, now and from now on: there is no socket any more, and nobody to be told."""
         self.seal()
+        self.wake = self.overflow = _nothing
         self._forget_all()
         self._sent_of_first = 0
 
@@ -277,3 +278,7 @@ class Outbox:
     def __len__(self) -> int:
         """Return how many frames are queued."""
         return self.account.queued + self.notices
+
+
+def _nothing() -> None:
+    pass

@@ -210,6 +210,7 @@ class Connection:
     def _conclude(self, endpoint: OpenEndpoint, began: float) -> None:
         """Do what has to be done at the end: from the last to the first, and all of it even if one of them fails."""
         with ExitStack() as at_end:
+            at_end.callback(self._let_go)
             at_end.callback(self._log_end, began)
             at_end.callback(self.ended, self)
             at_end.callback(endpoint.close)
@@ -234,6 +235,10 @@ class Connection:
             else:
                 link.deliver(message, is_text=False)
             link.received()
+
+    def _let_go(self) -> None:
+        """Break the cycles: memory is to be free at once, and not when the collector comes by."""
+        self._link = self._endpoint = self.meter = None
 
     def _log_end(self, began: float) -> None:
         ending = None if self._link is None else self._link.ending

@@ -7,7 +7,8 @@ however many messages it holds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import trio
@@ -30,10 +31,11 @@ class Flusher:
     """The links that have something to send, in the order in which they got it.
 
     Attributes:
-        settle: called before each pass, to fill the outboxes (`FanOut.settle`).
+        settle: called to fill the outboxes (`FanOut.settle`): before each pass, and again between the
+            slices of a long one, then only with what is for a few.
     """
 
-    settle: Callable[[], None] = field(default=lambda: None, repr=False)
+    settle: Callable[[float], None] = field(default=lambda _: None, repr=False)
     _ready: list[Flushable] = field(factory=list, repr=False)
     _is_called: bool = False
     _lot: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, repr=False)
@@ -61,13 +63,24 @@ class Flusher:
                 await trio.lowlevel.checkpoint()
 
     def flush(self) -> Iterator[None]:
-        """Settle, and write to all that have something; to be iterated over, with others' turns between two items."""
-        self.settle()
+        """Settle, and write to all that have something; to be iterated over, with others' turns between two items.
+
+        What comes meanwhile for a few does not wait for the rest of what goes to a crowd.
+        """
+        self.settle(math.inf)
         batch, self._ready = self._ready, []
         self._is_called = False
-        for start in range(0, len(batch), _SLICE):
-            if start:
-                yield
-            now = trio.current_time()
-            for link in batch[start : start + _SLICE]:
-                link.flush(now)
+        self._write(batch[:_SLICE])
+        for start in range(_SLICE, len(batch), _SLICE):
+            yield
+            self.settle(_SLICE)
+            if self._ready:
+                few, self._ready = self._ready[:_SLICE], self._ready[_SLICE:]
+                self._write(few)
+            self._write(batch[start : start + _SLICE])
+
+    @staticmethod
+    def _write(links: Sequence[Flushable]) -> None:
+        now = trio.current_time()
+        for link in links:
+            link.flush(now)

@@ -434,6 +434,7 @@ class Link(trio.abc.Stream):
 
     def end(self) -> None:
         """Hear that the connection has ended. The flusher may still have it on its list, and must not touch it."""
+        self._listening = None
         self._sending = _Sending.BROKEN
 
     async def goodbye(self) -> None:
