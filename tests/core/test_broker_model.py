@@ -416,6 +416,8 @@ class BrokerMachine(RuleBasedStateMachine):
         for expected in client.subscriptions.values():
             if expected.namespace is None or expected.starts is None or expected.ends is not None:
                 continue
+            if self.world.broker.namespace(expected.namespace).watch.is_fast:
+                continue  # positions are told every ten seconds only
             fresh = fresh or self.world.join()
             self.shelves[expected.namespace].expire(self.world.now)
             since = {"epoch": self.epoch, "seq": expected.told}

@@ -126,3 +126,22 @@ def test_positions_are_told_in_short_steps(make_world: Callable[..., World]) -> 
     told = [0, *(count() for _ in world.broker.sweep(world.now)), count()]
     assert told[-1] == 600
     assert max(b - a for a, b in itertools.pairwise(told)) <= 64
+
+
+def test_fast_log_is_told_of_seldom(make_world: Callable[..., World]) -> None:
+    """Nobody could resume from a log that lasts less than a second; and when it has become slower, all are told."""
+    world = make_world(NamespaceSettings(history=HistorySettings(messages=10)))
+    publisher, peer = world.join(), world.join()
+    peer.ask("subscribe", id=1, filter="t/rare")
+    world.wait(1.0)
+    heads = []
+    for second in range(22):
+        for _ in range(20 if second < 20 else 1):
+            publisher.publish("t/busy")
+        world.wait(1.0)
+        heads += [(second, seq) for seq in positions(peer.take())]
+    assert heads == [(9, 200), (19, 400)]
+    for _ in range(4):
+        publisher.publish("t/busy")
+        world.wait(1.0)
+    assert positions(peer.take()) == [405]

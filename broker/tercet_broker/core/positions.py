@@ -48,14 +48,15 @@ class PositionWatch:
 
     Attributes:
         tell: sends the notice to a session.
+        is_fast: whether the log turned over between the last two looks, so that nobody could resume from it.
     """
 
     log: Log = field(repr=False)
     tell: Callable[[Session], None] = field(repr=False)
+    is_fast: bool = False
     _queue: OrderedDict[Session, _Turn] = field(factory=OrderedDict, repr=False)
     _last_look: _Turn = field(factory=lambda: _Turn(0, 0, -math.inf))
     _last_round: float = -math.inf
-    _is_fast: bool = False
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -72,7 +73,7 @@ class PositionWatch:
         """Tell those whose turn has come, as many as one step allows; return whether there are more of them."""
         queue = self._queue
         self._look_at_log(now)
-        if self._is_fast and 0 < now - self._last_round < _SELDOM:
+        if self.is_fast and 0 < now - self._last_round < _SELDOM:
             return False
         self._last_round = now
         for _ in range(_AT_ONCE):
@@ -89,7 +90,7 @@ class PositionWatch:
         last, log = self._last_look, self.log
         if now - last.at >= _LEAST:
             turnover = (log.head - last.seq) >= log.settings.messages
-            self._is_fast = turnover or log.appended - last.appended >= log.settings.bytes
+            self.is_fast = turnover or log.appended - last.appended >= log.settings.bytes
             self._last_look = _Turn(log.head, log.appended, now)
 
     def _is_due(self, turn: _Turn, now: float) -> bool:
