@@ -8,8 +8,9 @@ import io
 import multiprocessing
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,6 +25,8 @@ from .world import NeverReachedError, Simulation
 
 _CHUNK = 20  # seeds that a process gets at a time
 _FAILED = 1
+_COUNT = click.IntRange(min=1)
+_SEED = click.IntRange(min=0)
 
 
 @frozen
@@ -67,13 +70,41 @@ class _Quiet:
 
 
 def _load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    """Import a file as pytest does: it finds what lies beside it (or beside its package), and in the working directory.
+
+    Raises:
+        ClickException: it cannot be imported; says why, with the frames from the file on.
+    """
+    path = path.resolve()
+    root = path.parent
+    while (root / "__init__.py").is_file():
+        root = root.parent
+    for folder in (str(Path.cwd()), str(root)):
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+    name = ".".join(path.relative_to(root).with_suffix("").parts)
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise click.ClickException(f"{path} is no Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise click.ClickException(_say_import(path, error)) from error
     return module
+
+
+def _say_import(path: Path, error: Exception) -> str:
+    """Return why a file cannot be imported, and where: not the frames that lead to it."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith(("<frozen", __file__))
+    ]
+    what = "".join(traceback.format_exception_only(error)).strip()
+    return f"{path} cannot be imported: {what}\n" + "".join(traceback.format_list(frames)).rstrip()
 
 
 def _scenarios(module: ModuleType) -> dict[str, Any]:
@@ -98,13 +129,16 @@ def _run(job: _Job) -> _Done:
     suite, quiet = _suite(job)
     totals, passing = Totals(), None
     for seed in job.seeds:
+        if job.is_replay:
+            outcome, report = suite.replay_and_report(seed)
+            return _Done(totals.plus(outcome), report, quiet.printed)
         outcome = suite.run_one(seed)
         totals = totals.plus(outcome)
         if outcome.error is not None:
             printed = quiet.printed  # before it is shrunk, which takes many more runs
             return _Done(totals, suite.report(outcome, passing), printed)
         passing = outcome
-    return _Done(totals, None, quiet.printed if job.is_replay else "")
+    return _Done(totals, None)
 
 
 def _add(one: Totals, other: Totals) -> Totals:
@@ -120,12 +154,12 @@ def _add(one: Totals, other: Totals) -> Totals:
 
 @click.command("simulate")
 @click.argument("path", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--seeds", default=1000, show_default=True, help="How many seeds, from --first on.")
-@click.option("--first", default=0, show_default=True, help="The first seed.")
-@click.option("--seed", type=int, help="Just this seed.")
+@click.option("--seeds", type=_COUNT, default=1000, show_default=True, help="How many seeds, from --first on.")
+@click.option("--first", type=_SEED, default=0, show_default=True, help="The first seed.")
+@click.option("--seed", type=_SEED, help="Just this seed, once; a failure is not shrunk.")
 @click.option("--only", help="Just the scenario of this name.")
 @click.option("--policy", type=click.Choice(list(POLICIES)), help="Just this scheduling policy.")
-@click.option("--jobs", default=1, show_default=True, help="Processes.")
+@click.option("--jobs", type=_COUNT, default=1, show_default=True, help="Processes.")
 @click.option("--traces", type=click.Path(path_type=Path), default=Path(".sim-traces"), show_default=True)
 def simulate_command(  # noqa: PLR0913 - one parameter an option
     path: Path,
@@ -141,8 +175,10 @@ def simulate_command(  # noqa: PLR0913 - one parameter an option
     """Run the scenarios of PATH, functions decorated with @simulate, under many seeds.
 
     Ends with 0 if all passed, and with 1 at the first failure of a scenario,
-    which is shrunk and reported. What a scenario prints is shown for the run
-    that failed, or that was asked for with --seed.
+    which is shrunk and reported; with several jobs it is the one of the lowest
+    seed. What a scenario prints is shown for the run that failed, or that was
+    asked for with --seed. A scenario imports what lies beside its file, and in
+    the working directory.
 
     \b
       tercet simulate scenarios.py --seeds 1000 --jobs 2
@@ -199,18 +235,14 @@ def _run_jobs(todo: Sequence[_Job], jobs: int, name: str, count: int) -> tuple[T
 
 
 def _results(todo: Sequence[_Job], jobs: int) -> Iterator[_Done]:
-    """Yield what becomes of the jobs, as they end."""
+    """Yield what becomes of the jobs, in their order: the first that failed has the lowest seed."""
     if jobs == 1:
         yield from map(_run, todo)
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        waiting: set[Future[_Done]] = {pool.submit(_run, job) for job in todo}
         try:
-            while waiting:
-                ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in ended:
-                    yield future.result()
+            yield from (future.result() for future in [pool.submit(_run, job) for job in todo])
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,11 +12,29 @@ from .scheduling import POLICIES
 from .simulate import options
 
 
+def _seed(text: str) -> int:
+    return _at_least(0, text)
+
+
+def _count(text: str) -> int:
+    return _at_least(1, text)
+
+
+def _at_least(least: int, text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
+    if number < least:
+        raise argparse.ArgumentTypeError(f"{number} is less than {least}")
+    return number
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add `--sim-…`."""
     group = parser.getgroup("tercet", "simulations of Tercet")
-    group.addoption("--sim-seed", type=int, help="run simulations under this seed only")
-    group.addoption("--sim-seeds", type=int, help="run simulations under so many seeds, from 0")
+    group.addoption("--sim-seed", type=_seed, help="run simulations under this seed only")
+    group.addoption("--sim-seeds", type=_count, help="run simulations under so many seeds, from 0")
     group.addoption("--sim-policy", choices=list(POLICIES), help="run simulations under this scheduling policy only")
     group.addoption("--sim-traces", type=Path, default=Path(".sim-traces"), help="where traces of failures go")
 

@@ -121,10 +121,17 @@ class Suite:
         Raises what the scenario raises. The trace is written if it fails.
         """
         __tracebackhide__ = True
-        outcome = run_seed(self.scenario, seed, policy=self.policy_of(seed))
+        outcome, _ = self.replay_and_report(seed)
         if outcome.error is not None:
-            self._write_trace(outcome)
             raise outcome.error
+
+    def replay_and_report(self, seed: int) -> tuple[Outcome, str | None]:
+        """Run one seed just once, and return how it went and, if it failed, what there is to say of it unshrunk."""
+        outcome = run_seed(self.scenario, seed, policy=self.policy_of(seed))
+        if outcome.error is None:
+            return outcome, None
+        path = self._write_trace(outcome)
+        return outcome, "\n".join([*self._head(outcome), f"its trace:  {path}"])
 
     def check_reached(self, totals: Totals) -> None:
         """Demand that some run was in every state that the scenario is about.
@@ -146,10 +153,7 @@ class Suite:
             passing = self._find_passing(failed.seed)
         path = self._write_trace(failed)
         lines = [
-            f"{self.name} fails with seed {failed.seed} under policy {failed.policy!r}:",
-            "",
-            *(f"    {line}" for line in _say(failed.error)),
-            "",
+            *self._head(failed),
             f"replay it:  {self.replay(failed.seed, failed.policy)}",
             f"its trace:  {path}",
             "",
@@ -161,6 +165,14 @@ class Suite:
             *self._describe_difference(small, passing),
         ]
         return "\n".join(lines)
+
+    def _head(self, failed: Outcome) -> list[str]:
+        return [
+            f"{self.name} fails with seed {failed.seed} under policy {failed.policy!r}:",
+            "",
+            *(f"    {line}" for line in _say(failed.error)),
+            "",
+        ]
 
     def _write_trace(self, failed: Outcome) -> Path:
         self.traces.mkdir(parents=True, exist_ok=True)

@@ -167,3 +167,102 @@ def test_command_spreads_over_processes(folder: Path) -> None:
 def test_command_refuses_what_is_no_scenario(folder: Path) -> None:
     code, _, _ = invoke(str(folder / "test_scenarios.py"), "--only", "test_nothing")
     assert code == 2
+
+
+@pytest.fixture
+def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project: a scenario that imports what lies beside it, and what lies in the root."""
+    folder = tmp_path / "tests"
+    folder.mkdir()
+    (tmp_path / "rooted.py").write_text("NAME = 'rooted'\n")
+    (folder / "lying_beside.py").write_text("NAME = 'beside'\n")
+    (folder / "test_beside.py").write_text(
+        "import lying_beside, rooted\n"
+        "from tercet_testing import simulate\n"
+        "@simulate()\n"
+        "async def test_it(sim):\n"
+        "    print(lying_beside.NAME, rooted.NAME)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return folder / "test_beside.py"
+
+
+def run_command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tercet_broker", "simulate", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_command_imports_what_lies_beside_the_file_and_in_the_working_directory(beside: Path, jobs: str) -> None:
+    result = run_command("tests/test_beside.py", "--seed", "1", "--jobs", jobs, cwd=beside.parent.parent)
+    assert result.returncode == 0, result.stderr
+    assert "beside rooted" in result.stdout
+
+
+def test_command_imports_a_module_of_a_package(beside: Path) -> None:
+    """Then its parents' folder is where its imports begin, as with pytest."""
+    (beside.parent / "__init__.py").touch()
+    beside.write_text(
+        beside.read_text().replace("import lying_beside, rooted", "import rooted\nfrom . import lying_beside")
+    )
+    result = run_command("tests/test_beside.py", "--seed", "1", cwd=beside.parent.parent)
+    assert result.returncode == 0, result.stderr
+
+
+def test_command_says_why_a_file_cannot_be_imported(beside: Path) -> None:
+    beside.write_text("def load():\n    import is_not_there\nload()\n")
+    result = run_command("tests/test_beside.py", cwd=beside.parent.parent)
+    assert result.returncode != 0
+    assert "test_beside.py cannot be imported: ModuleNotFoundError: No module named 'is_not_there'" in result.stderr
+    assert re.findall(r'File "(?:.*/)?([^/"]+)", line (\d+)', result.stderr) == [
+        ("test_beside.py", "3"),
+        ("test_beside.py", "2"),
+    ]
+
+
+@pytest.mark.parametrize("wrong", ["--seeds 0", "--jobs 0", "--seed -3", "--first -1"])
+def test_command_refuses_numbers_that_make_no_sense(folder: Path, wrong: str) -> None:
+    result = CliRunner().invoke(simulate_command, [str(folder / "test_scenarios.py"), *wrong.split()])
+    assert result.exit_code == 2
+    assert wrong.split()[0] in result.stderr
+
+
+@pytest.mark.parametrize("wrong", ["--sim-seeds=0", "--sim-seeds=-3", "--sim-seed=-3", "--sim-seed=x"])
+def test_plugin_refuses_numbers_that_make_no_sense(folder: Path, wrong: str) -> None:
+    result = run_pytest(folder, wrong)
+    assert result.returncode == 4
+    assert f"argument {wrong.partition('=')[0]}:" in result.stderr
+
+
+def test_command_replays_once_and_does_not_shrink(folder: Path) -> None:
+    path = str(folder / "test_scenarios.py")
+    traces = folder / "traces"
+    code, out, err = invoke(path, "--only", "test_chatty", "--seed", "7", "--traces", str(traces))
+    assert code == 1
+    assert "assert sim.seed != 7" in err
+    assert f"its trace:  {traces}" in err
+    assert "shrunk" not in err
+    assert out.count("here is seed 7") == 1
+
+
+def test_command_reports_the_lowest_seed_of_several_processes(folder: Path) -> None:
+    """Seeds of a later chunk fail sooner."""
+    path = folder / "test_slow.py"
+    path.write_text(
+        "import trio\n"
+        "from tercet_testing import simulate\n"
+        "@simulate()\n"
+        "async def test_slow(sim):\n"
+        "    for _ in range(1 if sim.seed >= 20 else 3000):\n"
+        "        await trio.lowlevel.checkpoint()\n"
+        "    assert sim.seed < 15\n"
+    )
+    _, _, err = invoke(str(path), "--seeds", "40", "--jobs", "2", "--traces", str(folder / "traces"))
+    assert "test_slow fails with seed 15 " in err
