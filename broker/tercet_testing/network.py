@@ -289,12 +289,21 @@ class Network:
     _pipes: list[_Pipe] = field(factory=list)
     _frozen: dict[str, None] = field(factory=dict)
     _down: dict[str, None] = field(factory=dict)
+    _hosts: dict[str, None] = field(factory=dict)  # those that ever listened, dialled or were dialled
     _healed: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
 
     # What connects
 
     def link(self, source: str, target: str) -> Link:
-        """Return the way from one host to another; to be changed in place."""
+        """Return the way from one host to another; to be changed in place.
+
+        Raises:
+            ValueError: a host is unknown: nobody has listened there or dialled from there.
+        """
+        self._demand_hosts(source, target)
+        return self._link(source, target)
+
+    def _link(self, source: str, target: str) -> Link:
         key = (source, target)
         if key not in self._links:
             like = self.default
@@ -303,6 +312,7 @@ class Network:
 
     def listen(self, host: str) -> SimulatedListener:
         """Listen on a host, which has one listener at a time."""
+        self._hosts[host] = None
         self._down.pop(host, None)
         listener = self._listeners[host] = SimulatedListener(self, host, f"ws://{host}")
         return listener
@@ -314,6 +324,7 @@ class Network:
             ConnectionRefusedError: nobody listens there.
             TimeoutError: the network is cut for longer than TCP tries.
         """
+        self._hosts[source] = self._hosts[target] = None
         self.note(f"{source} dials {target}")
         self._down.pop(source, None)
         await trio.lowlevel.checkpoint()
@@ -343,10 +354,29 @@ class Network:
         self._streams.pop(stream, None)
         self._pipes = [pipe for pipe in self._pipes if not (pipe.is_ended and not pipe.segments)]
 
+    def add_host(self, host: str) -> None:
+        """Make a host known before it listens or dials: to lay a slow line to it, or to begin with it cut off."""
+        self._hosts[host] = None
+
+    def demand_listening(self, host: str) -> None:
+        """Raise `ValueError` unless somebody listens, or has listened, on a host."""
+        if host not in self._listeners:
+            known = ", ".join(map(repr, self._listeners)) or "none: start one with sim.broker()"
+            raise ValueError(f"there is no broker {host!r}; those that were started are {known}")
+
+    def _demand_hosts(self, *hosts: str) -> None:
+        for host in hosts:
+            if host not in self._hosts:
+                known = ", ".join(map(repr, self._hosts)) or "none"
+                raise ValueError(f"there is no host {host!r}; those that are known are {known}")
+
     # What goes wrong
 
     def partition(self, one: str, other: str, *, one_way: bool = False) -> None:
         """Let nothing arrive at `other` from `one`, nor, unless `one_way`, the other way. It arrives after `heal`."""
+        self._demand_hosts(one, other)
+        if one == other:
+            raise ValueError(f"a partition lies between two hosts, and these are one: {one!r}")
         self.note(f"partition {one} {'->' if one_way else '|'} {other}")
         self.link(one, other).is_cut = True
         if not one_way:
@@ -367,11 +397,13 @@ class Network:
 
     def freeze(self, host: str) -> None:
         """Let a host neither read nor write, while its connections stand."""
+        self._demand_hosts(host)
         self.note(f"freeze {host}")
         self._frozen[host] = None
 
     def thaw(self, host: str) -> None:
         """Undo `freeze`."""
+        self._demand_hosts(host)
         self.note(f"thaw {host}")
         self._frozen.pop(host, None)
         for pipe in self._pipes:
@@ -383,12 +415,14 @@ class Network:
 
     def reset(self, host: str) -> None:
         """Reset all connections of a host, as when its process was killed."""
+        self._demand_hosts(host)
         self.note(f"reset {host}")
         for stream in [stream for stream in self._streams if stream.host == host]:
             stream.abort()
 
     def power_off(self, host: str) -> None:
         """Let a host vanish: its peers hear nothing, until they send to a host that is up again."""
+        self._demand_hosts(host)
         self.note(f"power off {host}")
         self._down[host] = None
         for stream in [stream for stream in self._streams if stream.host == host]:

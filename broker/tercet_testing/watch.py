@@ -31,19 +31,26 @@ class LivelockError(AssertionError):
     """Tasks run and run, and time stands still."""
 
 
+def name_of(check: Callable[[], object]) -> str:
+    """Return what a report calls a check: its name, and where it is written."""
+    code = getattr(check, "__code__", None)
+    name = str(getattr(check, "__qualname__", check))
+    return name if code is None else f"{name} ({code.co_filename}:{code.co_firstlineno})"
+
+
 @define(eq=False)
 class Watch(trio.abc.Instrument):
     """The instrument of one run.
 
     Attributes:
-        checks: called after every step; what one raises ends the run.
+        checks: called after every step; what one raises ends the run, as does a result that is false and not None.
         error: the first that was raised, or noticed.
         scope: cancelled when there is one.
         steps: how many there were.
     """
 
     trace: Trace
-    checks: list[Callable[[], None]] = field(factory=list)
+    checks: list[Callable[[], object]] = field(factory=list)
     error: BaseException | None = None
     scope: trio.CancelScope | None = None
     steps: int = 0
@@ -83,7 +90,9 @@ class Watch(trio.abc.Instrument):
             return
         try:
             for check in self.checks:
-                check()
+                result = check()
+                if result is not None and not result:
+                    self.fail(AssertionError(f"not always: {name_of(check)} returned {result!r}"))
         except BaseException as error:  # noqa: BLE001 - raised again when the run has ended
             self.fail(error)
 

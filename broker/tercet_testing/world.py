@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
 import trio
@@ -18,7 +19,7 @@ from tercet_protocol import Position
 from .chance import Choices, stream
 from .history import History
 from .network import Network, SimulatedListener
-from .watch import Watch
+from .watch import Watch, name_of
 from .wiretap import Wiretap
 
 _EPOCH = 1_800_000_000.0  # the world begins in January 2027, in seconds since 1970
@@ -49,6 +50,18 @@ class NeverReachedError(AssertionError):
 
 class NoProgressError(AssertionError):
     """All faults are healed, and still somebody is stuck."""
+
+
+def _demand_sync(check: Callable[[], object]) -> None:
+    """Refuse what is no plain function: a coroutine is always true."""
+    if not callable(check) or inspect.iscoroutinefunction(check):
+        raise TypeError(f"a check is a plain function without parameters, not {check!r}")
+
+
+def _names_of(faults: Mapping[str, Callable[[], Awaitable[None]]]) -> list[str]:
+    if not isinstance(faults, Mapping) or not faults or not all(callable(fault) for fault in faults.values()):
+        raise TypeError(f"faults are {{name: async function without parameters}}, at least one; not {faults!r}")
+    return list(faults)
 
 
 @define(eq=False)
@@ -308,7 +321,12 @@ class Simulation:
     async def client(
         self, host: str, *, broker: str = "broker", buffer: int = 1024, token: str | None = None
     ) -> SimulatedClient:
-        """Start a client on a host; it lives until the scenario ends, or is closed or killed."""
+        """Start a client on a host; it lives until the scenario ends, or is closed or killed.
+
+        Raises:
+            ValueError: there is no broker of that name, yet.
+        """
+        self.network.demand_listening(broker)
         client = await self.nursery.start(self._run_client, host, broker, buffer, token)
         if not isinstance(client, SimulatedClient):
             raise TypeError(client)
@@ -350,8 +368,13 @@ class Simulation:
 
     # What must hold
 
-    def always(self, check: Callable[[], None]) -> None:
-        """Run `check` after every step of every task from now on; what it raises fails the run."""
+    def always(self, check: Callable[[], object]) -> None:
+        """Run `check` after every step of every task from now on.
+
+        What it raises fails the run, and so does what it returns, if that is
+        false and not None.
+        """
+        _demand_sync(check)
         self.watch.checks.append(check)
 
     async def eventually(self, check: Callable[[], object], *, within: float) -> None:
@@ -360,11 +383,12 @@ class Simulation:
         Raises:
             NoProgressError: it is not.
         """
+        _demand_sync(check)
         with trio.move_on_after(within):
             while not check():  # noqa: ASYNC110 - any step may make it true
                 await trio.sleep(0.01)
             return
-        raise NoProgressError(f"not within {within:g} s: {getattr(check, '__qualname__', check)}")
+        raise NoProgressError(f"not within {within:g} s: {name_of(check)}")
 
     def sometimes(self, name: str, condition: object = True) -> None:
         """Note whether the scenario is in a state that it is about; one that no seed reaches fails."""
@@ -373,7 +397,7 @@ class Simulation:
     # Trouble
 
     async def chaos(
-        self, faults: dict[str, Callable[[], Awaitable[None]]], *, times: int, every: tuple[float, float]
+        self, faults: Mapping[str, Callable[[], Awaitable[None]]], *, times: int, every: tuple[float, float]
     ) -> None:
         """Let so many faults happen, each at a random time after the one before.
 
@@ -383,8 +407,11 @@ class Simulation:
             faults: {name: what lets it happen}.
             times: how many.
             every: least and most virtual seconds between two.
+
+        Raises:
+            TypeError: `faults` is something else.
         """
-        names = list(faults)
+        names = _names_of(faults)
         for _ in range(times):
             bits = self.faults.draw()
             span = every[1] - every[0]
@@ -394,7 +421,10 @@ class Simulation:
             self.faults.deviate()
             name = names[bits % len(names)]
             self._note(f"chaos: {name}")
-            await faults[name]()
+            happening = faults[name]()
+            if not inspect.isawaitable(happening):
+                raise TypeError(f"the fault {name!r} is no async function")
+            await happening
 
     async def settle(self) -> None:
         """Heal everything, and demand that everybody who lives can talk to a broker again.

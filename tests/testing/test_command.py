@@ -231,7 +231,7 @@ def test_command_says_why_a_file_cannot_be_imported(beside: Path) -> None:
 def test_command_refuses_numbers_that_make_no_sense(folder: Path, wrong: str) -> None:
     result = CliRunner().invoke(simulate_command, [str(folder / "test_scenarios.py"), *wrong.split()])
     assert result.exit_code == 2
-    assert wrong.split()[0] in result.stderr
+    assert wrong.split(maxsplit=1)[0] in result.stderr
 
 
 @pytest.mark.parametrize("wrong", ["--sim-seeds=0", "--sim-seeds=-3", "--sim-seed=-3", "--sim-seed=x"])

@@ -236,6 +236,7 @@ async def test_partition_concerns_nobody_else(autojump_clock: MockClock, pair: P
 
 async def test_dial_behind_a_partition_gives_up_as_tcp_does(autojump_clock: MockClock, network: Network) -> None:
     network.listen("b")
+    network.add_host("a")
     network.partition("a", "b")
     expected = in_seconds(127)
     with pytest.raises(TimeoutError):
@@ -245,6 +246,7 @@ async def test_dial_behind_a_partition_gives_up_as_tcp_does(autojump_clock: Mock
 
 async def test_dial_goes_on_when_it_heals(autojump_clock: MockClock, network: Network) -> None:
     network.listen("b")
+    network.add_host("a")
     network.partition("b", "a", one_way=True)
 
     async def heal() -> None:
@@ -367,4 +369,7 @@ async def test_every_wait_is_a_checkpoint(autojump_clock: MockClock, pair: Pair,
 
 
 def test_rate_is_unbounded_unless_told() -> None:
-    assert Network(Choices(0)).link("a", "b").rate == math.inf
+    network = Network(Choices(0))
+    network.listen("a")
+    network.listen("b")
+    assert network.link("a", "b").rate == math.inf
