@@ -48,6 +48,7 @@ class Choices:
     Attributes:
         now: the clock, which returns seconds.
         kept: the numbers of the choices that are made; the others take their default. None makes all.
+        extreme: the probability with which a choice from a range takes its end, and else its beginning; None: any.
         made: how many there were so far.
         deviations: the numbers of those that did not take their default.
     """
@@ -55,6 +56,7 @@ class Choices:
     seed: int
     kept: Container[int] | None = None
     now: Callable[[], float] | None = None
+    extreme: float | None = None
     made: int = 0
     deviations: list[int] = field(factory=list)
     _instant: int = 0

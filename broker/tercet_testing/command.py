@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import io
 import multiprocessing
+import shlex
 import sys
 import time
 import traceback
@@ -116,13 +117,15 @@ def _scenarios(module: ModuleType) -> dict[str, Any]:
 
 def _suite(job: _Job) -> tuple[Suite, _Quiet]:
     test = _scenarios(_load(job.path))[job.scenario]
-    scenario, _, policies, _ = test.simulation
+    scenario, _, policies, _, limit = test.simulation
 
     def replay(seed: int, policy: str) -> str:
-        return f"tercet simulate {job.path} --only {job.scenario} --seed {seed} --policy {policy}"
+        return f"tercet simulate {shlex.quote(str(job.path))} --only {job.scenario} --seed {seed} --policy {policy}"
 
     quiet = _Quiet(scenario)
-    return Suite(job.scenario, quiet, policies=job.policies or policies, replay=replay, traces=job.traces), quiet
+    return Suite(
+        job.scenario, quiet, policies=job.policies or policies, replay=replay, traces=job.traces, limit=limit
+    ), quiet
 
 
 def _run(job: _Job) -> _Done:
@@ -208,7 +211,7 @@ def simulate_command(  # noqa: PLR0913 - one parameter an option
 
 
 def _never_reached(test: Any, name: str, totals: Totals) -> str | None:
-    scenario, _, _, sometimes = test.simulation
+    scenario, _, _, sometimes, _ = test.simulation
     try:
         Suite(name, scenario, sometimes=sometimes).check_reached(totals)
     except NeverReachedError as error:

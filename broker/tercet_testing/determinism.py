@@ -12,7 +12,9 @@ names them, and fails first when a new version of Trio has moved one:
 
 `os.urandom` feeds wsproto's masks and keys. Everything else that is random or
 real is a tripwire: in the world, a thread, a socket, a look at a real clock
-and a draw from `random`'s hidden generator raise `TripwireError`.
+and a draw from `random`'s hidden generator raise `TripwireError`. `datetime`
+looks at the clock in C, past all of them: a class that stood in for it would
+be kept by whatever is imported in the world, and no `datetime` would pickle.
 """
 
 from __future__ import annotations
@@ -41,7 +43,11 @@ _run: Any = trio._core._run  # noqa: SLF001 - see above
 # Who may look at the clock: tools that run around the world, not in it.
 _EXEMPT = ("logging", "pytest", "_pytest", "pluggy", "hypothesis", "coverage", "trio.", "asyncio", "importlib")
 
-_CLOCKS = ("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "sleep")
+_CLOCKS = (
+    "time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "sleep",
+    "process_time", "process_time_ns", "thread_time", "thread_time_ns",
+)  # fmt: skip
+_CALENDARS = ("localtime", "gmtime", "ctime")  # a look at the clock, unless they are told the time
 _DRAWS = (
     "random", "uniform", "randint", "randrange", "choice", "choices", "sample", "shuffle", "getrandbits",
     "randbytes", "gauss", "expovariate", "triangular", "betavariate", "normalvariate",
@@ -50,6 +56,11 @@ _DRAWS = (
 
 class TripwireError(AssertionError):
     """Something in the world reached for what does not repeat: the test's fault, or ours."""
+
+
+def short_name(task: trio.lowlevel.Task) -> str:
+    """Return what a person calls a task: its function, with the class it is a method of."""
+    return ".".join([part for part in task.name.split(".") if part != "<locals>"][-2:])
 
 
 @define(eq=False)
@@ -65,8 +76,8 @@ class _Shuffler:
             return
         run, held = self.policy.arrange(len(batch))
         if held or run != sorted(run):
-            order = [batch[place].name for place in run] + [f"({batch[place].name})" for place in held]
-            self.note("scheduling choice: " + ", ".join(name.rpartition(".")[2] for name in order))
+            names = [", ".join(short_name(batch[place]) for place in places) for places in (run, held)]
+            self.note(f"scheduling choice: {names[0]}" + (f"; held back: {names[1]}" if held else ""))
         if held:
             _run.GLOBAL_RUN_CONTEXT.runner.runq.extend(batch[place] for place in sorted(held))
         batch[:] = [batch[place] for place in reversed(run)]
@@ -114,6 +125,8 @@ def tripwires(now: Callable[[], float]) -> Iterator[None]:
     with ExitStack() as stack:
         for name in _CLOCKS:
             stack.enter_context(mock.patch.object(time, name, _clock_wire(name, getattr(time, name), now)))
+        for name in _CALENDARS:
+            stack.enter_context(mock.patch.object(time, name, _calendar_wire(name, getattr(time, name))))
         for name in _DRAWS:
             stack.enter_context(mock.patch.object(random, name, _wire(f"random.{name}")))
         stack.enter_context(mock.patch.object(threading.Thread, "start", _wire("a thread")))
@@ -137,5 +150,14 @@ def _clock_wire(name: str, real: Callable[..., Any], now: Callable[[], float]) -
         if name == "sleep":
             return real(*args)
         return int(now() * 1e9) if name.endswith("_ns") else now()
+
+    return look
+
+
+def _calendar_wire(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+    def look(seconds: float | None = None) -> object:
+        if seconds is None:
+            raise TripwireError(f"time.{name} without a time was used inside a simulated world; use trio's clock")
+        return real(seconds)
 
     return look

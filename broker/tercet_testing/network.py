@@ -442,7 +442,10 @@ class Network:
         soonest = math.ceil((now + least) / self.tick - _ROUNDING)
         ticks = soonest
         if bits is not None:
-            span = (bits >> 11) / (1 << 53) * (most - least)
+            share = (bits >> 11) / (1 << 53)
+            if self.choices.extreme is not None:
+                share = 1.0 if share < self.choices.extreme else 0.0
+            span = share * (most - least)
             ticks = math.ceil((now + least + span) / self.tick - _ROUNDING)
             if ticks != soonest:
                 self.choices.deviate()

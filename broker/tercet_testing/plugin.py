@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Generator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -37,6 +39,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--sim-seeds", type=_count, help="run simulations under so many seeds, from 0")
     group.addoption("--sim-policy", choices=list(POLICIES), help="run simulations under this scheduling policy only")
     group.addoption("--sim-traces", type=Path, default=Path(".sim-traces"), help="where traces of failures go")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """Tell `simulate` what runs."""
+    path = os.path.relpath(item.path, item.config.invocation_params.dir)
+    options.node = "::".join([path, *item.nodeid.split("::")[1:]])
+    try:
+        return (yield)
+    finally:
+        options.node = None
 
 
 def pytest_configure(config: pytest.Config) -> None:

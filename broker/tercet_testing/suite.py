@@ -9,13 +9,16 @@ from pathlib import Path
 
 from attrs import define, field, frozen
 
-from .running import Outcome, Scenario, run_seed
-from .shrinking import Shrunk, first_difference, shrink
+from .elsewhere import replay_lines
+from .running import LIMIT, Outcome, Scenario, run_seed
+from .shrinking import BUDGET, Shrunk, first_difference, shrink
 from .world import NeverReachedError
 
 DEFAULT_POLICIES = ("fair", "starve", "ranked")
 _CHOICE = re.compile(r" (chaos|scheduling choice|late): ")
 _NOT_OWN = ("site-packages", "tercet_testing", "tercet_broker", "clients/python", "/lib/python")
+_KINDS = {"faults": "faults", "delays": "delays of the network", "scheduling": "scheduling choices"}
+_STEM = 120  # characters of a trace's name that tell the scenario
 _SHOWN = 20  # lines of a shrunk schedule
 _OTHERS = 6  # seeds that are tried before a failure is said to be none of chance
 REPEAT_EVERY = 25  # one seed in so many runs twice, and must leave the same trace
@@ -68,6 +71,8 @@ class Suite:
         sometimes: states that at least one run must reach.
         replay: writes the command that repeats a seed under a policy.
         traces: the folder that failing runs' traces are written to.
+        limit: virtual seconds that a run may take.
+        shrink_budget: runs that a failure may be shrunk with.
     """
 
     name: str
@@ -76,11 +81,15 @@ class Suite:
     sometimes: Sequence[str] = ()
     replay: Callable[[int, str], str] = field(default=lambda seed, policy: f"seed {seed}, policy {policy}")
     traces: Path = Path(".sim-traces")
-    shrink_budget: int = 200
+    limit: float = LIMIT
+    shrink_budget: int = BUDGET
 
     def policy_of(self, seed: int) -> str:
         """Return the policy that a seed runs under."""
         return self.policies[seed % len(self.policies)]
+
+    def _run(self, seed: int) -> Outcome:
+        return run_seed(self.scenario, seed, policy=self.policy_of(seed), limit=self.limit)
 
     def run_one(self, seed: int) -> Outcome:
         """Run one seed, and now and then the same one twice.
@@ -88,9 +97,10 @@ class Suite:
         Raises:
             NotDeterminedError: the two left different traces.
         """
-        outcome = run_seed(self.scenario, seed, policy=self.policy_of(seed))
+        __tracebackhide__ = True
+        outcome = self._run(seed)
         if outcome.error is None and seed % REPEAT_EVERY == 0:
-            again = run_seed(self.scenario, seed, policy=self.policy_of(seed))
+            again = self._run(seed)
             if again.digest != outcome.digest:
                 raise NotDeterminedError(self._compare(seed, outcome, again))
         return outcome
@@ -127,7 +137,7 @@ class Suite:
 
     def replay_and_report(self, seed: int) -> tuple[Outcome, str | None]:
         """Run one seed just once, and return how it went and, if it failed, what there is to say of it unshrunk."""
-        outcome = run_seed(self.scenario, seed, policy=self.policy_of(seed))
+        outcome = self._run(seed)
         if outcome.error is None:
             return outcome, None
         path = self._write_trace(outcome)
@@ -139,22 +149,23 @@ class Suite:
         Raises:
             NeverReachedError: none was.
         """
+        __tracebackhide__ = True
         names = dict.fromkeys((*self.sometimes, *totals.reached))
         missing = [name for name in names if not totals.reached.get(name)]
         if missing:
-            raise NeverReachedError(f"{self.name}: none of {totals.runs} runs was ever {', '.join(missing)}")
+            raise NeverReachedError(f"{self.name}: none of {totals.runs} runs was ever {', '.join(map(repr, missing))}")
 
     # What a failure says
 
     def report(self, failed: Outcome, passing: Outcome | None) -> str:
         """Return all that helps with a failing run: it is shrunk for that."""
-        small = shrink(self.scenario, failed, budget=self.shrink_budget)
+        small = shrink(self.scenario, failed, budget=self.shrink_budget, limit=self.limit)
         if passing is None and small.chosen.is_empty:
             passing = self._find_passing(failed.seed)
         path = self._write_trace(failed)
         lines = [
             *self._head(failed),
-            f"replay it:  {self.replay(failed.seed, failed.policy)}",
+            *replay_lines(self.replay(failed.seed, failed.policy), failed.lines),
             f"its trace:  {path}",
             "",
             *(
@@ -162,7 +173,7 @@ class Suite:
                 if small.chosen.is_empty
                 else self._describe_shrunk(failed, small)
             ),
-            *self._describe_difference(small, passing),
+            *self._describe_difference(small),
         ]
         return "\n".join(lines)
 
@@ -176,7 +187,8 @@ class Suite:
 
     def _write_trace(self, failed: Outcome) -> Path:
         self.traces.mkdir(parents=True, exist_ok=True)
-        stem = "".join(c if c.isalnum() else "_" for c in self.name.rpartition("::")[2])
+        own = self.name.partition("::")[2] or self.name
+        stem = re.sub(r"\W+", "_", own).strip("_")[:_STEM]
         path = self.traces / f"{stem}-{failed.seed}-{failed.policy}.trace"
         path.write_text("\n".join(failed.lines) + "\n")
         return path
@@ -184,11 +196,14 @@ class Suite:
     def _describe_shrunk(self, failed: Outcome, small: Shrunk) -> list[str]:
         chosen = small.chosen
         what = [line for line in small.outcome.lines if _CHOICE.search(line)]
+        least = "" if small.is_minimal else f" (not minimal: gave up after {small.runs} runs)"
         return [
-            f"shrunk in {small.runs} runs; of what was left to chance, this is enough to fail:",
-            f"    {len(chosen.faults)} of {len(failed.faults)} faults",
-            f"    {len(chosen.delays)} of {len(failed.delays)} delays of the network",
-            f"    {len(chosen.scheduling)} of {len(failed.scheduling)} scheduling choices",
+            f"shrunk in {small.runs} runs; of what was left to chance, this is enough to fail{least}:",
+            *(
+                f"    {len(getattr(chosen, kind))} instead of {len(getattr(failed, kind))} {name}"
+                for kind, name in _KINDS.items()
+            ),
+            *(["    (of another draw of the same seed: the replay takes the longer way)"] if chosen.draw else []),
             *(f"        {line}" for line in what[:_SHOWN]),
             *([f"        … and {len(what) - _SHOWN} more"] if len(what) > _SHOWN else []),
         ]
@@ -205,22 +220,21 @@ class Suite:
 
     def _find_passing(self, seed: int) -> Outcome | None:
         """Return a run that passes, of the few seeds after this one."""
-        others = (run_seed(self.scenario, seed + n + 1, policy=self.policy_of(seed + n + 1)) for n in range(_OTHERS))
+        others = (self._run(seed + n + 1) for n in range(_OTHERS))
         return next((outcome for outcome in others if outcome.error is None), None)
 
-    def _describe_difference(self, small: Shrunk, passing: Outcome | None) -> list[str]:
-        other = small.passing or passing
-        if other is None:
+    def _describe_difference(self, small: Shrunk) -> list[str]:
+        """Return where the run parts from the same with one choice less; another seed parts from it at once."""
+        if small.passing is None:
             return []
-        parting = first_difference(small.outcome.lines, other.lines)
+        parting = first_difference(small.outcome.lines, small.passing.lines)
         if parting is None:
             return []
         number, mine, theirs = parting
-        what = "the same with one choice less" if small.passing is not None else f"seed {other.seed}"
         before = small.outcome.lines[max(number - 4, 0) : number - 1]
         return [
             "",
-            f"it parts from a run that passes ({what}) at line {number}:",
+            f"it parts from a run that passes (the same with one choice less) at line {number}:",
             *(f"      {line}" for line in before),
             f"    - {theirs}",
             f"    + {mine}",

@@ -52,13 +52,13 @@ class NoProgressError(AssertionError):
     """All faults are healed, and still somebody is stuck."""
 
 
-def _demand_sync(check: Callable[[], object]) -> None:
+def _demand_sync(check: object) -> None:
     """Refuse what is no plain function: a coroutine is always true."""
     if not callable(check) or inspect.iscoroutinefunction(check):
         raise TypeError(f"a check is a plain function without parameters, not {check!r}")
 
 
-def _names_of(faults: Mapping[str, Callable[[], Awaitable[None]]]) -> list[str]:
+def _names_of(faults: object) -> list[str]:
     if not isinstance(faults, Mapping) or not faults or not all(callable(fault) for fault in faults.values()):
         raise TypeError(f"faults are {{name: async function without parameters}}, at least one; not {faults!r}")
     return list(faults)

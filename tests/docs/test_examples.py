@@ -150,7 +150,7 @@ def test_hypothesis_shrinks_what_the_simulation_finds(monkeypatch: pytest.Monkey
 
 def test_racy_auction_fails_as_the_how_to_shows(tmp_path: Path) -> None:
     """The decorated scenario is taken apart, so that its report can be read instead of raised."""
-    scenario, _, policies, _ = load("racy_auction").test_the_highest_bid_wins.simulation
+    scenario, _, policies, _, _ = load("racy_auction").test_the_highest_bid_wins.simulation
     suite = Suite("racy", scenario, policies=policies, traces=tmp_path)
     with pytest.raises(SimulationError) as failure:
         suite.run(range(200))

@@ -59,7 +59,7 @@ def measure(what: str, test: Any, seeds: int) -> Speed:
     run_seed(scenario, 0)  # imports, caches
     began = time.process_time()
     for seed in range(seeds):
-        outcome = run_seed(scenario, seed, policy=policies[seed % len(policies)])
+        outcome = run_seed(scenario, seed, policy=policies[seed % len(policies)], limit=2 * 3600)
         outcome.check()
         totals = totals.plus(outcome)
     return Speed(what, totals, time.process_time() - began)

@@ -138,12 +138,12 @@ async def _hour(sim: Simulation) -> None:
         check_whole(reader)
 
 
-test_hour = simulate(seeds=3)(_hour)
+test_hour = simulate(seeds=3, limit=2 * 3600)(_hour)
 
 
 def test_an_hour_of_virtual_time_is_few_steps() -> None:
     """What an hour costs are its scheduler steps; `python -m tests.simulation.speed` prints the seconds, about one."""
-    outcome = run_seed(_hour, 0, policy="fair")
+    outcome = run_seed(_hour, 0, policy="fair", limit=2 * 3600)
     outcome.check()
     assert outcome.seconds >= 3600
     assert outcome.steps < 40_000

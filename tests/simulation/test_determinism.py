@@ -8,11 +8,13 @@ import functools
 import logging
 import os
 import random
+import secrets
 import socket
 import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -183,7 +185,7 @@ def test_thread_or_socket_trips(reach: Callable[[], None]) -> None:
     assert "inside a simulated world" in str(outcome.error)
 
 
-@pytest.mark.parametrize("name", ["time", "time_ns", "monotonic", "perf_counter", "sleep"])
+@pytest.mark.parametrize("name", ["time", "time_ns", "monotonic", "perf_counter", "sleep", "process_time"])
 def test_look_at_a_real_clock_trips(name: str) -> None:
     async def scenario(sim: Simulation) -> None:
         getattr(time, name)()
@@ -191,6 +193,31 @@ def test_look_at_a_real_clock_trips(name: str) -> None:
     outcome = run_seed(scenario, 0)
     assert isinstance(outcome.error, TripwireError)
     assert f"time.{name} was used by {__name__} inside a simulated world" in str(outcome.error)
+
+
+@pytest.mark.parametrize("name", ["localtime", "gmtime", "ctime"])
+def test_calendar_trips_unless_it_is_told_the_time(name: str) -> None:
+    async def told(sim: Simulation) -> None:
+        getattr(time, name)(sim.now)
+
+    async def asks(sim: Simulation) -> None:
+        getattr(time, name)()
+
+    assert run_seed(told, 0).error is None
+    assert isinstance(run_seed(asks, 0).error, TripwireError)
+
+
+def test_entropy_of_the_system_comes_from_the_seed() -> None:
+    """So do tokens and identifiers that are made of it."""
+    drawn: list[tuple[str, str, bytes]] = []
+
+    async def scenario(sim: Simulation) -> None:
+        drawn.append((str(uuid.uuid4()), secrets.token_hex(), os.urandom(4)))
+
+    for seed in (1, 1, 2):
+        assert run_seed(scenario, seed).error is None
+    assert drawn[0] == drawn[1]
+    assert all(one != other for one, other in zip(drawn[1], drawn[2], strict=True))
 
 
 @pytest.mark.parametrize("name", ["random", "choice", "shuffle", "getrandbits", "uniform"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -88,8 +89,10 @@ def test_failure_is_replayed_by_its_own_command(folder: Path) -> None:
     first = run_pytest(folder)
     assert first.returncode == 1
     assert "3 failed, 2 passed" in first.stdout
-    assert "none of 2 runs was ever the moon" in first.stdout
-    found = re.search(r"replay it:  pytest (-k test_order --sim-seed=(\d+) --sim-policy=(\w+))", first.stdout)
+    assert "none of 2 runs was ever 'the moon'" in first.stdout
+    found = re.search(
+        r"replay it:  pytest (test_scenarios.py::test_order --sim-seed=(\d+) --sim-policy=(\w+))", first.stdout
+    )
     assert found is not None
     assert (folder / ".sim-traces" / f"test_order-{found[2]}-{found[3]}.trace").is_file()
     again = run_pytest(folder, *found[1].split())
@@ -127,6 +130,7 @@ def test_command_reports_a_failure(folder: Path, tmp_path: Path) -> None:
     code, out, err = invoke(path, "--only", "test_order", "--seeds", "30", "--traces", str(tmp_path / "traces"))
     assert code == 1
     assert out.startswith("FAILED  test_order")
+    assert "PYTHONHASHSEED" not in err
     found = re.search(r"replay it:  tercet simulate \S+ --only test_order --seed (\d+) --policy (\w+)", err)
     assert found is not None
     code, _, err = invoke(
@@ -154,7 +158,7 @@ def test_command_shows_what_the_seed_prints_that_was_asked_for(folder: Path) -> 
 def test_command_tells_what_was_never_reached(folder: Path) -> None:
     code, _, err = invoke(str(folder / "test_scenarios.py"), "--only", "test_never", "--seeds", "2")
     assert code == 1
-    assert "none of 2 runs was ever the moon" in err
+    assert "none of 2 runs was ever 'the moon'" in err
 
 
 def test_command_spreads_over_processes(folder: Path) -> None:
@@ -266,3 +270,62 @@ def test_command_reports_the_lowest_seed_of_several_processes(folder: Path) -> N
     )
     _, _, err = invoke(str(path), "--seeds", "40", "--jobs", "2", "--traces", str(folder / "traces"))
     assert "test_slow fails with seed 15 " in err
+
+
+METHODS = """
+import pytest
+from tercet_testing import simulate
+
+class TestX:
+    @pytest.mark.parametrize("seats", [1, 2])
+    @simulate(seeds=3)
+    async def test_m(self, sim, seats):
+        await sim.sleep(1)
+        assert isinstance(self, TestX)
+        assert seats == 1, "only one seat"
+"""
+
+
+def test_replay_names_the_test_of_a_class_and_its_parameter(tmp_path: Path) -> None:
+    folder = tmp_path / "deep"
+    folder.mkdir()
+    (folder / "test_methods.py").write_text(METHODS)
+    first = run_pytest(tmp_path)
+    assert "1 failed, 1 passed" in first.stdout
+    found = re.search(r"replay it:  pytest (.*)", first.stdout)
+    assert found is not None
+    arguments = shlex.split(found[1])
+    assert arguments[0] == "deep/test_methods.py::TestX::test_m[2]"
+    assert (tmp_path / ".sim-traces" / "TestX_test_m_2-0-fair.trace").is_file()
+    again = run_pytest(tmp_path, *arguments)
+    assert "1 failed" in again.stdout
+    assert "passed" not in again.stdout
+    assert "only one seat" in again.stdout
+
+
+SETS = """
+from tercet_testing import simulate
+
+@simulate(seeds=3)
+async def test_set(sim):
+    order = []
+    for name in {"ann", "bob", "cid", "dora", "eve", "fay"}:
+        await sim.sleep(ord(name[0]) / 1000)
+        order.append(name)
+    assert order != sorted(order)[::-1][:0]
+    assert sim.seed < 1, order
+"""
+
+
+@pytest.mark.parametrize("own", ["random", "7"])
+def test_replay_says_the_hash_seed_if_it_needs_it(tmp_path: Path, own: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An order of strings in a set is one of this process; a fixed one is named, and else one that fails, too."""
+    monkeypatch.setenv("PYTHONHASHSEED", own)
+    (tmp_path / "test_sets.py").write_text(SETS)
+    result = run_pytest(tmp_path)
+    found = re.search(r"replay it:  PYTHONHASHSEED=(\d+) pytest (.*)", result.stdout)
+    assert found is not None
+    assert found[1] == ("7" if own == "7" else "0")
+    assert "does it iterate a set of strings?" in result.stdout
+    command = run_command("test_sets.py", "--seeds", "3", cwd=tmp_path)
+    assert f"replay it:  PYTHONHASHSEED={found[1]} tercet simulate test_sets.py" in command.stderr

@@ -71,8 +71,9 @@ def test_report_says_all_that_helps(tmp_path: Path) -> None:
     assert f"its trace:  {trace}" in report
     assert "1.000000 " in trace.read_text()
     assert re.search(r"shrunk in \d+ runs; .* enough to fail:", report)
-    assert "0 of 0 faults" in report
-    assert re.search(r"1 of \d+ scheduling choices", report)
+    assert "0 instead of 0 faults" in report
+    assert re.search(r"1 instead of \d+ scheduling choices", report)
+    assert "not minimal" not in report
     assert "1.000000 scheduling choice: " in report
     assert "it parts from a run that passes" in report
     assert isinstance(caught.value.__cause__, AssertionError)
@@ -124,7 +125,7 @@ def test_state_that_no_run_reaches_fails() -> None:
         sim.sometimes("here")
         sim.sometimes("there", condition=False)
 
-    with pytest.raises(NeverReachedError, match=r"none of 2 runs was ever elsewhere, there$"):
+    with pytest.raises(NeverReachedError, match=r"none of 2 runs was ever 'elsewhere', 'there'$"):
         Suite("scenario", scenario, sometimes=("elsewhere", "here")).run(range(2))
 
 
@@ -167,3 +168,38 @@ def test_totals_count_runs_that_reached_a_state() -> None:
     for seed in range(3):
         totals = totals.plus(run_seed(scenario, seed))
     assert totals.reached == {"often": 3}
+
+
+def test_report_says_when_it_gave_up(tmp_path: Path) -> None:
+    suite = Suite("scenario", _fails_sometimes, policies=("ranked",), traces=tmp_path, shrink_budget=2)
+    with pytest.raises(SimulationError, match=r"enough to fail \(not minimal: gave up after 2 runs\):"):
+        suite.run(range(50))
+
+
+def test_choices_that_are_counted_are_those_that_are_listed(tmp_path: Path) -> None:
+    report = _report(_fails_sometimes, tmp_path)
+    count = int(re.findall(r"(\d+) instead of \d+ scheduling", report)[0])
+    shown = report.partition("it parts from")[0]
+    assert len(re.findall(r"scheduling choice: ", shown)) == count
+
+
+def test_held_back_tasks_are_told_by_name(tmp_path: Path) -> None:
+    with pytest.raises(SimulationError) as caught:
+        Suite("scenario", _fails_sometimes, policies=("ranked",), traces=tmp_path).run(range(50))
+    assert "_fails_sometimes.run" in str(caught.value)
+
+
+def test_limit_holds_for_runs_and_their_shrinking(tmp_path: Path) -> None:
+    times: list[float] = []
+
+    async def scenario(sim: Simulation) -> None:
+        try:
+            while True:
+                await sim.sleep(10)
+        finally:
+            times.append(sim.now)
+
+    with pytest.raises(SimulationError, match="StuckError"):
+        Suite("scenario", scenario, traces=tmp_path, limit=100).run(range(1))
+    assert len(times) > 1
+    assert max(times) <= 110
