@@ -96,6 +96,7 @@ def simulate(
             __tracebackhide__ = True
 
             async def run(simulation: Simulation) -> None:
+                __tracebackhide__ = True
                 await scenario(*args[:place], simulation, *args[place:], **kwargs)
 
             suite = suite_of(test, run, f"{scenario.__module__}::{scenario.__qualname__.replace('.', '::')}")
