@@ -12,6 +12,7 @@ from attrs import define, field, frozen
 from .elsewhere import replay_lines
 from .running import LIMIT, Outcome, Scenario, run_seed
 from .shrinking import BUDGET, Shrunk, first_difference, shrink
+from .values import values_in
 from .world import NeverReachedError
 
 DEFAULT_POLICIES = ("fair", "starve", "ranked")
@@ -249,8 +250,12 @@ class Suite:
 def _say(error: BaseException | None) -> list[str]:
     """Return what an error says, and where it was raised: the last line of the reader's own code."""
     lines = "".join(traceback.format_exception_only(error)).splitlines()
-    frames = traceback.extract_tb(None if error is None else error.__traceback__)
-    own = [frame for frame in frames if not any(part in frame.filename for part in _NOT_OWN)]
+    walked = list(traceback.walk_tb(None if error is None else error.__traceback__))
+    frames = zip(traceback.extract_tb(None if error is None else error.__traceback__), walked, strict=True)
+    own = [(said, frame) for said, (frame, _) in frames if not any(part in said.filename for part in _NOT_OWN)]
     if own:
-        lines += ["", f"{own[-1].filename}:{own[-1].lineno}, in {own[-1].name}:", f"    {own[-1].line}"]
+        said, frame = own[-1]
+        lines += ["", f"{said.filename}:{said.lineno}, in {said.name}:", f"    {said.line}"]
+        if isinstance(error, AssertionError) and not error.args:  # pytest would have said more
+            lines += [f"    where {name} = {value}" for name, value in values_in(said.line or "", frame)]
     return lines

@@ -250,7 +250,7 @@ def test_command_replays_once_and_does_not_shrink(folder: Path) -> None:
     traces = folder / "traces"
     code, out, err = invoke(path, "--only", "test_chatty", "--seed", "7", "--traces", str(traces))
     assert code == 1
-    assert "assert sim.seed != 7" in err
+    assert "assert sim.seed != 7\n        where sim.seed = 7" in err
     assert f"its trace:  {traces}" in err
     assert "shrunk" not in err
     assert out.count("here is seed 7") == 1
