@@ -54,12 +54,12 @@ class Speed:
 
 def measure(what: str, test: Any, seeds: int) -> Speed:
     """Run `seeds` seeds of a decorated test, policies in turn; raises what a failing one raises."""
-    scenario, _, policies, _ = test.simulation
+    scenario, _, policies, _, limit = test.simulation
     totals = Totals()
-    run_seed(scenario, 0)  # imports, caches
+    run_seed(scenario, 0, limit=limit)  # imports, caches
     began = time.process_time()
     for seed in range(seeds):
-        outcome = run_seed(scenario, seed, policy=policies[seed % len(policies)], limit=2 * 3600)
+        outcome = run_seed(scenario, seed, policy=policies[seed % len(policies)], limit=limit)
         outcome.check()
         totals = totals.plus(outcome)
     return Speed(what, totals, time.process_time() - began)
