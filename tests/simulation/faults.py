@@ -13,7 +13,7 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, NoReturn
 from unittest import mock
 
 import trio
@@ -254,14 +254,16 @@ def _overflow_and_go_on(self: Session) -> None:
 
 # The end of connections
 
-_serve = Connection.serve
+_talk = Connection._talk
 
 
-@functools.wraps(_serve)
-async def _serve_and_wait(self: Connection) -> None:
-    await _serve(self)
-    if self._link is not None and self._link._sending is _Sending.BROKEN:
-        await trio.sleep_forever()  # for a goodbye from someone who has gone
+@functools.wraps(_talk)
+async def _talk_and_wait(self: Connection, link: Link, nursery: trio.Nursery, subprotocol: str | None) -> NoReturn:
+    try:
+        await _talk(self, link, nursery, subprotocol)
+    finally:
+        if link.ending is not None and link.ending.by_peer:
+            await trio.sleep_forever()  # for a goodbye from someone who has gone
 
 
 _look_at_life = Connection._look_at_life
@@ -459,7 +461,7 @@ FAULTS = (
         "task leaked on disconnect",
         "The task of a connection that was cut waits for a goodbye.",
         test_reconnecting.test_reconnect_storm,
-        ((Connection, "serve", _serve_and_wait),),
+        ((Connection, "_talk", _talk_and_wait),),
     ),
     Fault(
         "half-open for ever",
