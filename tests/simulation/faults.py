@@ -13,7 +13,7 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, NoReturn
+from typing import Any
 from unittest import mock
 
 import trio
@@ -254,16 +254,22 @@ def _overflow_and_go_on(self: Session) -> None:
 
 # The end of connections
 
-_talk = Connection._talk
+_serve, _let_go = Connection.serve, Connection._let_go
+_cut: set[int] = set()  # the ids of connections that did not end well
 
 
-@functools.wraps(_talk)
-async def _talk_and_wait(self: Connection, link: Link, nursery: trio.Nursery, subprotocol: str | None) -> NoReturn:
-    try:
-        await _talk(self, link, nursery, subprotocol)
-    finally:
-        if link.ending is not None and link.ending.by_peer:
-            await trio.sleep_forever()  # for a goodbye from someone who has gone
+def _note_and_let_go(self: Connection) -> None:
+    if self._link is not None and self._link._sending is _Sending.BROKEN:
+        _cut.add(id(self))
+    _let_go(self)
+
+
+@functools.wraps(_serve)
+async def _serve_and_wait(self: Connection) -> None:
+    await _serve(self)
+    if id(self) in _cut:
+        _cut.remove(id(self))
+        await trio.sleep_forever()  # for a goodbye from someone who has gone
 
 
 _look_at_life = Connection._look_at_life
@@ -461,7 +467,7 @@ FAULTS = (
         "task leaked on disconnect",
         "The task of a connection that was cut waits for a goodbye.",
         test_reconnecting.test_reconnect_storm,
-        ((Connection, "_talk", _talk_and_wait),),
+        ((Connection, "serve", _serve_and_wait), (Connection, "_let_go", _note_and_let_go)),
     ),
     Fault(
         "half-open for ever",
