@@ -26,7 +26,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tercet_broker.core import HistorySettings, NamespaceSettings
+from tercet_broker.core import HistorySettings, NamespaceSettings, Overflow
 from tercet_protocol import parse_filter
 
 if TYPE_CHECKING:
@@ -38,6 +38,9 @@ NAMESPACES = {
     "brief": NamespaceSettings(history=HistorySettings(messages=50, seconds=10.0)),
     "tiny": NamespaceSettings(history=HistorySettings(messages=1)),
     "plain": NamespaceSettings(history=HistorySettings(messages=8), retained=False),
+    "cut": NamespaceSettings(history=HistorySettings(messages=7), overflow=Overflow.DISCONNECT),
+    "thin": NamespaceSettings(history=HistorySettings(messages=9), overflow=Overflow.DROP_OLDEST),
+    "ticks": NamespaceSettings(history=HistorySettings(messages=10), overflow=Overflow.CONFLATE),
     "bare": NamespaceSettings(),
 }
 HANDOVER = HistorySettings(messages=256, bytes=1 << 20)
@@ -172,6 +175,7 @@ class Client:
     leaving: dict[int, Expected] = field(factory=dict)  # {id of the unsubscribe: whose}
     due: deque[dict[str, Any]] = field(factory=deque)  # the replies that have not arrived, in order
     live: dict[str, list[int]] = field(factory=dict)  # {namespace: seqs that arrived}
+    gaps: dict[str, list[tuple[int, int]]] = field(factory=dict)  # {namespace: what is missing of what was live}
     asked: int = 0
 
     @property
@@ -202,6 +206,7 @@ class BrokerMachine(RuleBasedStateMachine):
             outbox_messages=messages,
             outbox_bytes=size,
             history_messages=4,
+            slow_seconds=5.0,
         )
         self.shelves = {
             name: Shelf(name, settings.history or HANDOVER, settings.history is not None)
@@ -474,6 +479,8 @@ class BrokerMachine(RuleBasedStateMachine):
         for client in [client for client in self.clients if client.peer.session.is_ended]:
             code = client.peer.close_code
             assert code in (None, 4000), client.peer.carrier.closed
+            policies = {NAMESPACES[name].policy for name in self.names}
+            assert code is None or Overflow.DISCONNECT in policies, "no policy of what came says so"
             if code is not None:
                 client.peer.flush()
                 assert not client.peer.session.outbox.is_behind
@@ -498,6 +505,8 @@ class BrokerMachine(RuleBasedStateMachine):
         match event["op"]:
             case "subscribed" | "unsubscribed" | "published" | "error":
                 self.hear_reply(client, event)
+            case "gap" if "namespace" in event:
+                self.hear_loss(client, event)
             case "gap":
                 self.hear_gap(client.subscriptions[event["sub"]], event)
             case "live":
@@ -557,6 +566,36 @@ class BrokerMachine(RuleBasedStateMachine):
             assert gap[0] < gap[1] < self.shelves[event_namespace(expected)].first
             expected.gaps.append(gap)
 
+    def hear_loss(self, client: Client, event: dict[str, Any]) -> None:
+        """It stands where the first loss is [G-003], names its namespace [G-004], and counts what is dropped [G-002]."""
+        name, after, through = event["namespace"], event["after"], event["through"]
+        policy = NAMESPACES[name].policy
+        assert policy is not Overflow.DISCONNECT
+        assert (event["epoch"], event["reason"]) == (self.epoch, "overflow")
+        shelf = self.shelves[name]
+        assert after < through <= shelf.head
+        arrived = set(client.live.get(name, ()))
+        lost = [
+            m
+            for m in shelf.messages[after:through]
+            if m.seq not in arrived
+            and any(item.wants(m, client.peer) and item.is_live_for(m) for item in client.everything)
+        ]
+        if policy is Overflow.CATCH_UP:
+            assert "dropped" not in event
+            assert through < shelf.first
+        elif policy is Overflow.DROP_OLDEST:
+            assert event["dropped"] == len(lost)
+        else:
+            assert 1 <= event["dropped"] <= len(lost)
+        if policy is not Overflow.CONFLATE:
+            assert all(seq <= after for seq in arrived)
+            self.judge_live(client, name, after)
+        client.gaps.setdefault(name, []).append((after, through))
+        for expected in client.subscriptions.values():
+            if expected.namespace == name and expected.starts is not None:
+                expected.told = max(expected.told, through if policy is not Overflow.CONFLATE else 0)
+
     def hear_replayed(self, client: Client, expected: Expected, event: dict[str, Any], payload: bytes) -> None:
         seq = event["seq"]
         assert expected.starts is None
@@ -574,16 +613,24 @@ class BrokerMachine(RuleBasedStateMachine):
 
     def hear_live(self, client: Client, shelf: Shelf, seq: int, payload: bytes) -> None:
         arrived = client.live.setdefault(shelf.name, [])
-        assert not arrived or arrived[-1] < seq, "in order, each once"
         message = shelf.messages[seq - 1]
+        policy = NAMESPACES[shelf.name].policy
+        if policy is Overflow.CONFLATE:
+            topical = [seq for seq in arrived if shelf.messages[seq - 1].topic == message.topic]
+            assert not topical or topical[-1] < seq, "in order for each topic [M-010]"
+        else:
+            assert not arrived or arrived[-1] < seq, "in order, each once [M-004]"
+            assert not in_gap(client.gaps.get(shelf.name, []), seq)
         assert payload == message.live()
         # Whom it was for: a subscription that was live then. Its end may not have been heard yet.
         assert any(item.wants(message, client.peer) and item.is_live_for(message) for item in client.everything)
         for item in client.subscriptions.values():
-            if item.namespace == shelf.name and item.wants(message, client.peer) and item.is_live_for(message):
+            wanted = item.namespace == shelf.name and item.wants(message, client.peer) and item.is_live_for(message)
+            if wanted and policy is not Overflow.CONFLATE:  # there only positions say how far one is [M-011]
                 item.told = max(item.told, seq)
         arrived.append(seq)
-        self.judge_live(client, shelf.name, seq)
+        if policy is not Overflow.CONFLATE:
+            self.judge_live(client, shelf.name, seq)
 
     def judge_replay(self, client: Client, expected: Expected, live: int) -> None:
         """At its `live`, a replay has given all that it promised, or told the gap [S-005] [M-007]."""
@@ -601,15 +648,23 @@ class BrokerMachine(RuleBasedStateMachine):
                 assert replaced, "a retained value is missing"
 
     def judge_live(self, client: Client, name: str, through: int) -> None:
-        """Everything up to `through` that matched a live subscription has arrived [M-007] [S-020]."""
-        got = set(client.live.get(name, ()))
+        """Everything up to `through` that matched a live subscription has arrived, or lies in a gap [M-007] [S-020]."""
+        shelf = self.shelves[name]
+        got, gaps = set(client.live.get(name, ())), client.gaps.get(name, [])
+        policy = NAMESPACES[name].policy
+        newest: dict[str, int] = {}  # {topic: seq of its newest value that has arrived}, where they take places
+        if policy is Overflow.CONFLATE:
+            newest = {shelf.messages[seq - 1].topic: seq for seq in sorted(got)}
         for expected in client.everything:
             if expected.starts is None or name not in expected.starts:
                 continue
+            if policy is Overflow.CATCH_UP and expected.ends is not None:
+                continue  # what was not read from the log before its end does not come any more
             start = expected.starts[name]
-            for message in self.shelves[name].messages[start:through]:
+            for message in shelf.messages[start:through]:
                 if expected.wants(message, client.peer) and expected.is_live_for(message):
-                    assert message.seq in got, "a loss without a gap"
+                    has_come = message.seq in got or newest.get(message.topic, 0) > message.seq
+                    assert has_come or in_gap(gaps, message.seq), "a loss without a gap"
 
     def judge(self, client: Client) -> None:
         for name, shelf in self.shelves.items():

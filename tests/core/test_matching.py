@@ -20,7 +20,7 @@ filters = st.builds(
 
 
 def make_outbox(number: int) -> Outbox:
-    return Outbox(number, 1, 1, 1, wake=lambda: None, overflow=lambda: None)
+    return Outbox(number, 1, 1, 1, wake=lambda: None, overflow=lambda _: False)
 
 
 def split(topic: str) -> tuple[str, ...]:
@@ -31,7 +31,7 @@ def split(topic: str) -> tuple[str, ...]:
 def test_index_matches_as_the_filters_do(entries: list[tuple[str, int]], names: list[str]) -> None:
     """[N-010] [N-011] [N-013], each outbox once [M-002]."""
     outboxes = [make_outbox(number) for number in range(4)]
-    index = FilterIndex()
+    index = FilterIndex[Outbox]()
     for text, number in entries:
         index.add(parse_filter(text), outboxes[number])
     for topic in names:
@@ -43,7 +43,7 @@ def test_index_matches_as_the_filters_do(entries: list[tuple[str, int]], names: 
 def test_index_forgets_what_is_removed(entries: list[tuple[str, int]], random: object, topic: str) -> None:
     """Halfway what is left still matches; at the end nothing is left behind."""
     outboxes = [make_outbox(number) for number in range(4)]
-    index = FilterIndex()
+    index = FilterIndex[Outbox]()
     for text, number in entries:
         index.add(parse_filter(text), outboxes[number])
     random.shuffle(entries)  # type: ignore[attr-defined]
@@ -61,14 +61,14 @@ def test_index_forgets_what_is_removed(entries: list[tuple[str, int]], random: o
 def test_index_match_is_in_a_settled_order() -> None:
     """The same adds give the same order: a replay of the simulation depends on it."""
     outboxes = [make_outbox(number) for number in range(20)]
-    index = FilterIndex()
+    index = FilterIndex[Outbox]()
     for outbox in reversed(outboxes):
         index.add(parse_filter("a/+"), outbox)
     assert list(index.match(("a", "b"))) == outboxes[::-1]
 
 
 def test_index_version_grows_with_every_change() -> None:
-    index, outbox = FilterIndex(), make_outbox(1)
+    index, outbox = FilterIndex[Outbox](), make_outbox(1)
     versions = [index.version]
     for change in (index.add, index.add, index.remove, index.remove):
         change(parse_filter("a/#"), outbox)
@@ -77,7 +77,7 @@ def test_index_version_grows_with_every_change() -> None:
 
 
 def test_index_refuses_to_remove_what_was_not_added() -> None:
-    index = FilterIndex()
+    index = FilterIndex[Outbox]()
     index.add(parse_filter("a/b"), make_outbox(1))
     for text in ("a/b", "a", "a/#", "x/y"):
         with pytest.raises(KeyError):

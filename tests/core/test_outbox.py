@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tercet_broker.core.accounting import Account, DropReason
-from tercet_broker.core.outbox import Outbox, ReplayedFrame
+from tercet_broker.core.outbox import Delivery, Outbox, ReplayedFrame
 
 
 @define(eq=False)
@@ -19,10 +19,14 @@ class Box:
     outbox: Outbox = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.outbox = Outbox(1, 4, 100, 2, wake=self.wake, overflow=lambda: None)
+        self.outbox = Outbox(1, 4, 100, 2, wake=self.wake, overflow=self.overflow)
 
     def wake(self) -> None:
         self.wakes += 1
+
+    def overflow(self, delivery: Delivery) -> bool:
+        self.outbox.refuse(delivery)
+        return False
 
     def offer(self, frame: bytes) -> bool:
         accepted = self.outbox.offer(ReplayedFrame(frame, self.books))

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tercet_broker.core import DropReason, HistorySettings, NamespaceSettings
+from tercet_broker.core import DropReason, HistorySettings, NamespaceSettings, Overflow
 
 if TYPE_CHECKING:
     from tests.core.conftest import World
 
 KEY = "0123456789abcdef"
+CUT_OFF = NamespaceSettings(history=HistorySettings(), overflow=Overflow.DISCONNECT)
 
 
 def codes(events: list[dict[str, Any]]) -> list[str]:
@@ -407,7 +408,7 @@ def test_nothing_comes_after_unsubscribed(make_world: Callable[..., World]) -> N
 
 def test_slow_consumer_is_closed_and_accounted_for(make_world: Callable[..., World]) -> None:
     """[E-024]: with 4000; the others are not delayed."""
-    world = make_world(outbox_messages=3)
+    world = make_world(CUT_OFF, outbox_messages=3)
     slow, fast, publisher = world.join(), world.join(), world.join()
     for peer in (slow, fast):
         peer.ask("subscribe", id=1, filter="t")
@@ -426,7 +427,7 @@ def test_slow_consumer_is_closed_and_accounted_for(make_world: Callable[..., Wor
 
 def test_overflow_of_the_publisher_itself_stops_nothing(make_world: Callable[..., World]) -> None:
     """In the middle of its own fan-out: who comes after it is served; it gets no reply behind the loss."""
-    world = make_world(outbox_messages=1)
+    world = make_world(CUT_OFF, outbox_messages=1)
     first, publisher, last = world.join(), world.join(), world.join()
     for peer in (first, publisher, last):
         peer.ask("subscribe", id=1, filter="t")

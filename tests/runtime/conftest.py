@@ -25,7 +25,7 @@ from attrs import define, evolve, field
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, CloseConnection, Event, Message, Ping, Pong, Request, TextMessage
 
-from tercet_broker.core.outbox import Outbox
+from tercet_broker.core.outbox import Delivery, Outbox
 from tercet_broker.runtime import (
     Connection,
     Daemon,
@@ -254,7 +254,7 @@ class MemoryListener:
         await self._channel[1].aclose()
 
 
-def _no_overflow() -> None:
+def _no_overflow(_: Delivery) -> bool:
     raise AssertionError("an echo only sends notices")
 
 

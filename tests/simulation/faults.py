@@ -94,10 +94,10 @@ def _later(action: Callable[[], None]) -> None:
 # Subscribing and replaying
 
 _add, _remove = FilterIndex.add, FilterIndex.remove
-_unattached: list[tuple[FilterIndex, Filter, Outbox]] = []
+_unattached: list[tuple[FilterIndex[Outbox], Filter, Outbox]] = []
 
 
-def _attach_later(self: FilterIndex, filter_: Filter, outbox: Outbox) -> None:
+def _attach_later(self: FilterIndex[Outbox], filter_: Filter, outbox: Outbox) -> None:
     entry = (self, filter_, outbox)
     _unattached.append(entry)
 
@@ -109,14 +109,14 @@ def _attach_later(self: FilterIndex, filter_: Filter, outbox: Outbox) -> None:
     _later(attach)
 
 
-def _detach_or_forget(self: FilterIndex, filter_: Filter, outbox: Outbox) -> None:
+def _detach_or_forget(self: FilterIndex[Outbox], filter_: Filter, outbox: Outbox) -> None:
     if (self, filter_, outbox) in _unattached:
         _unattached.remove((self, filter_, outbox))
     else:
         _remove(self, filter_, outbox)
 
 
-def _detach_exact_only(self: FilterIndex, filter_: Filter, outbox: Outbox) -> None:
+def _detach_exact_only(self: FilterIndex[Outbox], filter_: Filter, outbox: Outbox) -> None:
     if filter_.is_exact:
         _remove(self, filter_, outbox)
 

@@ -11,7 +11,7 @@ from .moment import Entropy, Moment
 from .namespace import NamespaceStatistics
 from .rules import Action, Rule, Rules
 from .session import Carrier, Session, SessionStatistics
-from .settings import BrokerSettings, HistorySettings, LimitSettings, NamespaceSettings
+from .settings import BrokerSettings, HistorySettings, LimitSettings, NamespaceSettings, Overflow
 
 __all__ = [
     "ANONYMOUS",
@@ -33,6 +33,7 @@ __all__ = [
     "Moment",
     "NamespaceSettings",
     "NamespaceStatistics",
+    "Overflow",
     "RefusedError",
     "Review",
     "Rule",

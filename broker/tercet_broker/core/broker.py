@@ -25,6 +25,7 @@ from .keys import KeyMemory
 from .matching import FilterIndex
 from .moment import Entropy, Moment
 from .namespace import FULL_RETRY, Namespace, NamespaceStatistics
+from .outbox import Outbox
 from .rules import Rules
 from .session import Carrier, Session, SessionStatistics
 from .settings import BrokerSettings, LimitSettings, NamespaceSettings
@@ -51,6 +52,7 @@ _EPOCH_BITS = 48  # a reader can tell two epochs apart at a glance, and two brok
 
 _MAX_PLACES = 16_384  # topics whose check is remembered
 _SWEPT_AT_ONCE = 64  # namespaces in one step
+_LOOKED_AT_ONCE = 1024  # sessions in one step
 
 
 @frozen
@@ -91,7 +93,7 @@ class Broker:
     access: Access = field(factory=Access, repr=False)
     epoch: str = field(init=False)
     fan_out: FanOut = field(factory=FanOut, init=False, repr=False)
-    spanning: FilterIndex = field(factory=FilterIndex, init=False, repr=False)
+    spanning: FilterIndex[Outbox] = field(factory=FilterIndex, init=False, repr=False)
     users: Users = field(factory=Users, init=False, repr=False)
     is_draining: bool = field(default=False, init=False)
     told_limits: Limits = field(init=False, repr=False)
@@ -262,6 +264,10 @@ class Broker:
         for session in list(self._expiring.values()):
             if session.lapses_at <= now:
                 session.lapse()
+        for number, session in enumerate(self.sessions, 1):
+            session.look(now)
+            if not number % _LOOKED_AT_ONCE:
+                yield
         for number, namespace in enumerate(tuple(self._namespaces.values()), 1):
             while namespace.sweep(now):
                 yield

@@ -108,11 +108,15 @@ class FanOut:
         frame = b"".join([record.frame for record in records])
         run = Run(records, frame, len(frame), len(records), first.account)
         for outbox in targets:
-            if not outbox.offer_run(run):
-                outbox.overflow()
+            outbox.offer_run(run)
+
+    def replace(self, record: Record, targets: Collection[Outbox]) -> None:
+        """Offer a message at once, in place of a queued one of its topic."""
+        self.settle()
+        for outbox in targets:
+            outbox.offer_newest(record)
 
 
 def _offer(record: Record, targets: Collection[Outbox]) -> None:
     for outbox in targets:
-        if not outbox.offer(record):
-            outbox.overflow()
+        outbox.offer(record)

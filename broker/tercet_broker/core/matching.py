@@ -7,21 +7,24 @@ most 2^wildcards nodes, however many filters there are.
 
 from __future__ import annotations
 
+from typing import Generic, TypeVar
+
 from attrs import define, field
 
 from tercet_protocol import Filter, is_reserved
 
-from .outbox import Outbox
+Owner = TypeVar("Owner")
+"""What the filters lead to: an outbox, or a subscription. Hashed by identity."""
 
 _ONE = "+"
 _REST = "#"
 
 
 @define(eq=False)
-class _Node:
-    children: dict[str, _Node] = field(factory=dict)  # {level: node}
-    here: dict[Outbox, int] = field(factory=dict)  # {outbox: how many subscriptions end here}
-    rest: dict[Outbox, int] = field(factory=dict)  # {outbox: how many end here with "#"}
+class _Node(Generic[Owner]):
+    children: dict[str, _Node[Owner]] = field(factory=dict)  # {level: node}
+    here: dict[Owner, int] = field(factory=dict)  # {owner: how many subscriptions end here}
+    rest: dict[Owner, int] = field(factory=dict)  # {owner: how many end here with "#"}
 
     @property
     def is_empty(self) -> bool:
@@ -29,18 +32,18 @@ class _Node:
 
 
 @define(eq=False)
-class FilterIndex:
-    """The filters of many subscriptions, each with the outbox it leads to.
+class FilterIndex(Generic[Owner]):
+    """The filters of many subscriptions, each with what it leads to.
 
     Attributes:
         version: grows with every change, so that what was matched can be cached.
     """
 
     version: int = 0
-    _root: _Node = field(factory=_Node, repr=False)
+    _root: _Node[Owner] = field(factory=_Node, repr=False)
 
-    def add(self, filter_: Filter, outbox: Outbox) -> None:
-        """Let what matches `filter_` go to `outbox`; the same pair may be added repeatedly."""
+    def add(self, filter_: Filter, owner: Owner) -> None:
+        """Let what matches `filter_` go to `owner`; the same pair may be added repeatedly."""
         self.version += 1
         node = self._root
         levels, ends = _path(filter_)
@@ -50,13 +53,13 @@ class FilterIndex:
                 child = node.children[level] = _Node()
             node = child
         owners = node.rest if ends == _REST else node.here
-        owners[outbox] = owners.get(outbox, 0) + 1
+        owners[owner] = owners.get(owner, 0) + 1
 
     def invalidate(self) -> None:
         """Void what was matched, though no filter changes: something else that it depends on does."""
         self.version += 1
 
-    def remove(self, filter_: Filter, outbox: Outbox) -> None:
+    def remove(self, filter_: Filter, owner: Owner) -> None:
         """Undo one `add` of the same pair; KeyError if there was none."""
         self.version += 1
         levels, ends = _path(filter_)
@@ -64,17 +67,17 @@ class FilterIndex:
         for level in levels:
             trail.append(trail[-1].children[level])
         owners = trail[-1].rest if ends == _REST else trail[-1].here
-        owners[outbox] -= 1
-        if not owners[outbox]:
-            del owners[outbox]
+        owners[owner] -= 1
+        if not owners[owner]:
+            del owners[owner]
         for depth in range(len(levels), 0, -1):
             if not trail[depth].is_empty:
                 break
             del trail[depth - 1].children[levels[depth - 1]]
 
-    def match(self, levels: tuple[str, ...]) -> dict[Outbox, None]:
-        """Return the outboxes of all filters that match a topic, each once, in a settled order."""
-        found: dict[Outbox, None] = {}
+    def match(self, levels: tuple[str, ...]) -> dict[Owner, None]:
+        """Return the owners of all filters that match a topic, each once, in a settled order."""
+        found: dict[Owner, None] = {}
         nodes = [self._root]
         if is_reserved(levels[0]):
             # No wildcard matches the broker's own first levels (protocol.md, N-013).

@@ -30,7 +30,7 @@ from .moment import Moment
 from .positions import PositionWatch
 from .retained import RetainedValues
 from .rules import Action
-from .settings import HANDOVER_BYTES, HANDOVER_MESSAGES, HistorySettings, NamespaceSettings
+from .settings import HANDOVER_BYTES, HANDOVER_MESSAGES, HistorySettings, NamespaceSettings, Overflow
 from .topic import Topic
 
 if TYPE_CHECKING:
@@ -77,12 +77,12 @@ class Namespace:
     name: str
     epoch: str
     settings: NamespaceSettings
-    spanning: FilterIndex = field(repr=False)
+    spanning: FilterIndex[Outbox] = field(repr=False)
     fan_out: FanOut = field(repr=False)
     keys: KeyMemory = field(repr=False)
     log: Log = field(init=False, repr=False)
     watch: PositionWatch = field(init=False, repr=False)
-    index: FilterIndex = field(factory=FilterIndex, repr=False)
+    index: FilterIndex[Outbox] = field(factory=FilterIndex, repr=False)
     retained: RetainedValues = field(factory=RetainedValues, repr=False)
     account: Account = field(factory=Account, repr=False)
     _topics: dict[str, Topic] = field(factory=dict, repr=False)
@@ -104,6 +104,11 @@ class Namespace:
     def has_history(self) -> bool:
         """Whether `last` and `history` see anything here."""
         return self.settings.history is not None
+
+    @property
+    def conflates(self) -> bool:
+        """Whether only the newest message of each topic is queued."""
+        return self.settings.policy is Overflow.CONFLATE
 
     @property
     def head(self) -> Position:
@@ -186,6 +191,10 @@ class Namespace:
             topic.targets = self._match(topic)
             topic.version = version
         targets = topic.targets
+        if self.conflates:
+            for_others = [outbox for outbox in targets if not record.muted or outbox is not origin]
+            self.fan_out.replace(record, for_others)
+            return
         if record.muted and origin in targets:
             targets = {outbox: None for outbox in targets if outbox is not origin}
         self.fan_out.add(record, targets)

@@ -3,15 +3,19 @@
 Two kinds of frame share it, in one order:
 
 - *deliveries*, which are accounted for and bounded by `outbox_messages` and
-  `outbox_bytes`: the one that does not fit is refused, and the caller decides
-  what becomes of the connection;
+  `outbox_bytes`: for the one that does not fit `overflow` is called, which
+  does what the policy of its namespace says (docs/design/overload.md);
 - *notices*: replies, and what the WebSocket layer has to say (pongs, the
   handshake, a Close). They are always taken and have room of their own:
   beyond `replies` of them the connection's reader stops until some are sent.
 
 A *run* of deliveries, joined once for all who get them, is one item (fanout.py).
-It is taken apart where that matters: when not all of it fits, and when the
-socket takes a part of it.
+It is taken apart where that matters: when not all of it fits, when a part of
+it has to go, and when the socket takes a part of it.
+
+In a namespace that conflates, a delivery keeps its place and changes its
+content: while one of a topic is queued, and no notice behind it, a newer one
+takes its place (`offer_newest`).
 
 The outbox never writes. Whoever owns the socket asks `peek` for bytes, sends
 what the socket takes, and reports that with `sent`.
@@ -20,14 +24,24 @@ what the socket takes, and reports that with `sent`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 from attrs import define, field
 
+from tercet_protocol import Gap, GapReason, encode, encode_text_frame
+
 from .accounting import Account, DropReason
 from .fanout import FanOut, Run
+from .log import Record
 from .rules import Grants
+
+if TYPE_CHECKING:
+    from .catching_up import Cursor
+
+# A long queue that overflows is relieved of this part of its length at once: each time it is walked through.
+_RELIEF = 16
+_NOTHING: dict[Any, Any] = {}  # never written to
 
 
 class Delivery(Protocol):
@@ -58,6 +72,49 @@ class Notice:
 
 
 @define(eq=False)
+class Newest:
+    """The place of one topic in the queue, with the newest message that has come to it.
+
+    Attributes:
+        first: seq of the message that took the place; what has replaced it is newer.
+        seq: seq of the one that is there now.
+    """
+
+    topic: str
+    frame: bytes
+    account: Account
+    first: int
+    seq: int
+
+
+@define(eq=False)
+class LossNotice(Notice):
+    """A `gap` that stands where deliveries of one namespace were dropped, and grows with them."""
+
+    account: Account
+    namespace: str
+    epoch: str
+    after: int
+    through: int
+    dropped: int = 0
+
+    def cover(self, after: int, through: int, dropped: int) -> None:
+        """Take in what was dropped beside it."""
+        self.after = min(self.after, after)
+        self.through = max(self.through, through)
+        self.dropped += dropped
+        gap = Gap(
+            namespace=self.namespace,
+            epoch=self.epoch,
+            after=self.after,
+            through=self.through,
+            reason=GapReason.OVERFLOW,
+            dropped=self.dropped,
+        )
+        self.frame = encode_text_frame(encode(gap))
+
+
+@define(eq=False)
 class Outbox:
     """The queue of one connection. All methods are synchronous and never wait.
 
@@ -66,12 +123,14 @@ class Outbox:
         account: the books of this connection.
         fan_out: where deliveries come from; settled before a notice that must come behind them.
         wake: called when the first frame comes into an empty queue.
-        overflow: to be called by whoever's offer was refused for want of room.
+        overflow: called with a delivery for which there is no room; returns whether the connection goes on.
         is_behind: whether there will be more once this is sent: somebody waits for that to queue a page of replay.
         size: bytes queued, of all kinds.
         notices: how many of them are queued.
         grants: what its connection may be sent; None for everything.
         is_held: whether the connection is not to be read from for another reason: its token is being verified.
+        cursors: {books of a namespace: how far it is there}, where it is served from the log instead of live.
+        slow_since: since when more than half of it has been full; None while that is not so. The sweep's.
     """
 
     connection: int
@@ -79,7 +138,7 @@ class Outbox:
     max_bytes: int
     max_notices: int
     wake: Callable[[], None] = field(repr=False)
-    overflow: Callable[[], None] = field(repr=False)
+    overflow: Callable[[Delivery], bool] = field(repr=False)
     account: Account = field(factory=Account)
     fan_out: FanOut = field(factory=FanOut, repr=False)
     is_behind: bool = False
@@ -87,11 +146,18 @@ class Outbox:
     notices: int = 0
     grants: Grants | None = field(default=None, repr=False)
     is_held: bool = False
-    _items: deque[Delivery | Run | Notice] = field(factory=deque, repr=False)
+    cursors: Mapping[Account, Cursor] = field(default=_NOTHING, repr=False)
+    slow_since: float | None = None
+    _items: deque[Item] = field(factory=deque, repr=False)
+    # (Shared while they are empty, as they almost always are: a dict takes memory.)
+    _newest: dict[str, Newest] = field(default=_NOTHING, repr=False)  # {topic: its place}, behind the last notice
+    # The gaps at the end of the queue, of namespaces of which nothing is queued that could be dropped instead.
+    _last_gaps: dict[Account, LossNotice] = field(default=_NOTHING, repr=False)
     _notice_bytes: int = 0
     _sent_of_first: int = 0  # bytes of the first item that the socket has taken already
     _awake: bool = False
     _is_sealed: bool = False
+    _is_odd: bool = False  # an offer has to look at more than the room: sealed, behind, or a gap at the end
 
     @property
     def is_congested(self) -> bool:
@@ -103,36 +169,73 @@ class Outbox:
         """Whether nothing more is taken, so that a refusal says nothing about room."""
         return self._is_sealed
 
-    def offer(self, delivery: Delivery) -> bool:
-        """Queue a delivery, or count it as dropped and return False if there is no room.
+    @property
+    def is_half_full(self) -> bool:
+        """Whether its deliveries take more than half of the room."""
+        return self.account.queued * 2 > self.max_messages or (self.size - self._notice_bytes) * 2 > self.max_bytes
 
-        The namespace's account is charged here too, so that one call is one
-        entry in both books.
+    def offer(self, delivery: Delivery) -> bool:
+        """Queue a delivery; return False if the connection is over for want of room.
+
+        Not if it is served from the log in that namespace: it will find it there.
         """
         account, books, size = self.account, delivery.account, len(delivery.frame)
-        account.offered += 1
-        books.offered += 1
         if (
             account.queued >= self.max_messages
             or self.size - self._notice_bytes + size > self.max_bytes
-            or self._is_sealed
+            or self._is_odd
         ):
-            reason = DropReason.CLOSED if self._is_sealed else DropReason.OVERFLOW
-            account.drop(reason)
-            books.drop(reason)
-            return False
+            return self._offer_carefully(delivery, size)
+        account.offered += 1
+        books.offered += 1
         account.queued += 1
         books.queued += 1
         self._append(delivery, size)
         return True
 
+    def _offer_carefully(self, delivery: Delivery, size: int) -> bool:
+        if delivery.account in self.cursors and not isinstance(delivery, ReplayedFrame):
+            return True
+        if not self.has_room(size):
+            return self.overflow(delivery)
+        self.take(delivery)
+        return True
+
+    def has_room(self, size: int, count: int = 1) -> bool:
+        """Tell whether so many more deliveries, of so many bytes together, would be taken."""
+        return (
+            self.account.queued + count <= self.max_messages
+            and self.size - self._notice_bytes + size <= self.max_bytes
+            and not self._is_sealed
+        )
+
+    def take(self, delivery: Delivery) -> None:
+        """Queue a delivery for which there is room.
+
+        The namespace's account is charged here too, so that one call is one
+        entry in both books.
+        """
+        for books in (self.account, delivery.account):
+            books.offered += 1
+            books.queued += 1
+        if self._last_gaps.pop(delivery.account, None) is not None:
+            self._note_odd()
+        self._append(delivery, len(delivery.frame))
+
+    def refuse(self, delivery: Delivery) -> None:
+        """Count a delivery as offered and dropped."""
+        reason = DropReason.CLOSED if self._is_sealed else DropReason.OVERFLOW
+        for books in (self.account, delivery.account):
+            books.offered += 1
+            books.drop(reason)
+
     def offer_run(self, run: Run) -> bool:
-        """Queue a run, or as much of it as fits: then the next one counts as dropped, and this is False."""
+        """Queue a run, or one by one as much of it as fits; return False if the connection is over."""
         account, count, size = self.account, run.count, run.size
         if (
             account.queued + count > self.max_messages
             or self.size - self._notice_bytes + size > self.max_bytes
-            or self._is_sealed
+            or self._is_odd
         ):
             return all(self.offer(record) for record in run.records)
         account.offered += count
@@ -147,7 +250,159 @@ class Outbox:
             self.wake()
         return True
 
-    def _append(self, item: Delivery | Run | Notice, size: int) -> None:
+    def offer_newest(self, record: Record) -> bool:
+        """Queue a message in place of the queued one of its topic, if no notice has come between them."""
+        name, frame = record.topic.name, record.frame
+        place = self._newest.get(name)
+        if place is None or self._is_sealed or (self._sent_of_first and self._items[0] is place):
+            place = Newest(name, frame, record.account, record.seq, record.seq)
+            if not self.has_room(len(frame)):
+                return self.overflow(place)
+            self._take_newest(place)
+            return True
+        for books in (self.account, record.account):
+            books.offered += 1
+            books.conflated += 1
+        self.size += len(frame) - len(place.frame)
+        place.frame, place.seq = frame, record.seq
+        return self.size - self._notice_bytes <= self.max_bytes or self.overflow(place)
+
+    def _take_newest(self, place: Newest) -> None:
+        self.take(place)
+        if not self._newest:
+            self._newest = {}
+        self._newest[place.topic] = place
+
+    def relieve(self, namespace: str, epoch: str, books: Account, arriving: Record | Newest | None) -> None:
+        """Drop the oldest live deliveries of a namespace until there is room for `arriving`, and queue that.
+
+        A `gap` stands where the first of them stood. With none to drop, the
+        arriving one is. Without one, drop until the queue is half full.
+        Replays stay: what they miss would be another gap.
+        """
+        is_queued = arriving is None or (isinstance(arriving, Newest) and self._newest.get(arriving.topic) is arriving)
+        size, count = (0, 0) if is_queued or arriving is None else (len(arriving.frame), 1)
+        share = 2 if arriving is None else _RELIEF
+        if books not in self._last_gaps:
+            self._drop_oldest(
+                LossNotice(b"", books, namespace, epoch, 0, 0),
+                self.max_messages - self.max_messages // share - count,
+                self.max_bytes - self.max_bytes // share - size,
+            )
+        if arriving is None or is_queued:
+            return
+        if not self.has_room(size):
+            self.refuse(arriving)
+            self._miss(LossNotice(b"", books, namespace, epoch, arriving.seq - 1, arriving.seq), arriving.seq)
+        elif isinstance(arriving, Newest):
+            self._take_newest(arriving)
+        else:
+            self.take(arriving)
+
+    def _miss(self, loss: LossNotice, seq: int) -> None:
+        """Announce at the end of the queue that the arriving delivery was dropped."""
+        gap = self._last_gaps.get(loss.account)
+        if gap is not None and not (self._sent_of_first and self._items[0] is gap):
+            self._cover(gap, gap.after, seq, 1)
+            return
+        if not self._last_gaps:
+            self._last_gaps = {}
+        self._last_gaps[loss.account] = loss
+        self._note_odd()
+        self._newest = _NOTHING  # nothing moves across a gap
+        self.notices += 1
+        self._append(loss, 0)
+        self._cover(loss, loss.after, seq, 1)
+
+    def _drop_oldest(self, loss: LossNotice, max_messages: int, max_bytes: int) -> None:
+        """Drop live deliveries of one namespace from the front, until so much at most is queued."""
+        books, account = loss.account, self.account
+        kept: deque[Item] = deque()
+        gap: LossNotice | None = None  # where there is no notice between it and what is looked at
+        items = self._items
+        if self._sent_of_first:
+            kept.append(items.popleft())
+        while items and (account.queued > max_messages or self.size - self._notice_bytes > max_bytes):
+            item = items.popleft()
+            if isinstance(item, Notice):
+                if isinstance(item, LossNotice) and item.account is books:
+                    if gap is None:
+                        gap = item
+                    else:
+                        self._forget_notice(item)
+                        self._cover(gap, item.after, item.through, item.dropped)
+                        continue
+                elif not isinstance(item, LossNotice):
+                    gap = None
+            elif isinstance(item, ReplayedFrame) or item.account is not books:
+                pass
+            elif isinstance(item, Run):
+                items.extendleft(reversed(item.records))
+                continue
+            else:
+                first, seq = _range(item)
+                self._forget_delivery(item)
+                if gap is None:
+                    gap = LossNotice(b"", books, loss.namespace, loss.epoch, first - 1, seq)
+                    self.notices += 1
+                    kept.append(gap)
+                self._cover(gap, first - 1, seq, 1)
+                continue
+            kept.append(item)
+        items.extendleft(reversed(kept))
+
+    def _cover(self, gap: LossNotice, after: int, through: int, dropped: int) -> None:
+        before = len(gap.frame)
+        gap.cover(after, through, dropped)
+        self.size += len(gap.frame) - before
+        self._notice_bytes += len(gap.frame) - before
+
+    def _forget_notice(self, item: Notice) -> None:
+        self.notices -= 1
+        self._notice_bytes -= len(item.frame)
+        self.size -= len(item.frame)
+
+    def _forget_delivery(self, item: Delivery) -> None:
+        """Count a queued delivery as dropped for want of room."""
+        self.size -= len(item.frame)
+        if isinstance(item, Newest):
+            self._leave_place(item)
+        for books in (self.account, item.account):
+            books.queued -= 1
+            books.drop(DropReason.OVERFLOW)
+
+    def _leave_place(self, item: Newest) -> None:
+        if self._newest.get(item.topic) is item:
+            del self._newest[item.topic]
+
+    def fall_behind(self, books: Account, cursor: Cursor) -> None:
+        """Take nothing live of a namespace from now on: it is served from the log."""
+        self.cursors = {**self.cursors, books: cursor}
+        self.is_behind = True
+        self._note_odd()
+
+    def catch_up(self, books: Account) -> None:
+        """Undo `fall_behind`; `is_behind` is for the caller to set."""
+        self.cursors = {other: cursor for other, cursor in self.cursors.items() if other is not books}
+        self._note_odd()
+
+    def _note_odd(self) -> None:
+        self._is_odd = self._is_sealed or bool(self.cursors) or bool(self._last_gaps)
+
+    def of_most(self) -> Record | Newest | None:
+        """Return a live delivery of the namespace that has most of them queued and is not served from the log."""
+        counts: dict[Account, int] = {}
+        found: dict[Account, Record | Newest] = {}
+        for item in self._items:
+            if isinstance(item, Notice | ReplayedFrame) or item.account in self.cursors:
+                continue
+            delivery = item.records[0] if isinstance(item, Run) else item
+            assert isinstance(delivery, Record | Newest), "the only live deliveries"  # noqa: S101 - an invariant
+            counts[item.account] = counts.get(item.account, 0) + (item.count if isinstance(item, Run) else 1)
+            found[item.account] = delivery
+        return found[max(counts, key=counts.__getitem__)] if counts else None
+
+    def _append(self, item: Item, size: int) -> None:
         self.size += size
         self._items.append(item)
         if not self._awake:
@@ -160,6 +415,10 @@ class Outbox:
             self.fan_out.settle()
         if self._is_sealed:
             return
+        self._newest = _NOTHING
+        if self._last_gaps:
+            self._last_gaps = _NOTHING
+            self._note_odd()
         self.notices += 1
         self._notice_bytes += len(frame)
         self._append(Notice(frame), len(frame))
@@ -222,12 +481,17 @@ class Outbox:
         if not items:
             self._awake = False
 
-    def _deliver(self, item: Delivery | Run | Notice, size: int) -> None:
+    def _deliver(self, item: Item, size: int) -> None:
         """Book what the socket has taken."""
         if isinstance(item, Notice):
             self.notices -= 1
             self._notice_bytes -= size
+            if self._last_gaps and isinstance(item, LossNotice) and self._last_gaps.get(item.account) is item:
+                del self._last_gaps[item.account]
+                self._note_odd()
             return
+        if self._newest and isinstance(item, Newest):
+            self._leave_place(item)
         count = item.count if isinstance(item, Run) else 1
         account, books = self.account, item.account
         account.queued -= count
@@ -255,11 +519,12 @@ class Outbox:
     def seal(self) -> None:
         """Take nothing more: what was queued last is the last that the peer gets."""
         self._is_sealed = True
+        self._note_odd()
 
     def close(self) -> None:
         """Drop everything, now and from now on: there is no socket any more, and nobody to be told."""
         self.seal()
-        self.wake = self.overflow = _nothing
+        self.wake, self.overflow = _nothing, _refuse
         self._forget_all()
         self._sent_of_first = 0
 
@@ -273,6 +538,8 @@ class Outbox:
                 books.queued -= count
                 books.drop(DropReason.CLOSED, count)
         self._items.clear()
+        self._newest = self._last_gaps = _NOTHING
+        self._note_odd()
         self.size = self._notice_bytes = 0
 
     def __len__(self) -> int:
@@ -282,3 +549,19 @@ class Outbox:
 
 def _nothing() -> None:
     pass
+
+
+def _refuse(_: Delivery) -> bool:
+    return False
+
+
+Item = Delivery | Run | Notice
+"""What is queued."""
+
+
+def _range(item: Delivery) -> tuple[int, int]:
+    """Return the seq of what first stood in the place of a live delivery, and of what stands there now."""
+    if isinstance(item, Newest):
+        return item.first, item.seq
+    assert isinstance(item, Record), "the only other live delivery"  # noqa: S101 - an invariant of the queue
+    return item.seq, item.seq

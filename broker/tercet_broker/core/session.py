@@ -26,6 +26,7 @@ from tercet_protocol import (
     Event,
     Filter,
     Gap,
+    GapReason,
     History,
     Live,
     Ping,
@@ -50,14 +51,17 @@ from tercet_protocol import (
 
 from .access import Answer, Review
 from .accounting import AccountStatistics
+from .catching_up import Cursor
 from .errors import RefusedError
 from .identity import ANONYMOUS, Arrival, Identity
+from .log import Record
 from .moment import Moment
 from .namespace import Namespace
-from .outbox import Outbox, ReplayedFrame
+from .outbox import Delivery, Newest, Outbox, ReplayedFrame
 from .reading import parse_valid_filter, read_history, start_replay
-from .replay import Loss
+from .replay import SCAN, Loss
 from .rules import Action
+from .settings import Overflow
 from .subscription import Subscription
 
 if TYPE_CHECKING:
@@ -86,11 +90,15 @@ class Carrier(Protocol):
 
 @frozen
 class SessionStatistics:
-    """A copy of a session's counts. Sizes are bytes."""
+    """A copy of a session's counts. Sizes are bytes.
+
+    `behind` is how many messages of the logs it has still to be given, or passed over.
+    """
 
     connection: str
     subscriptions: int
     replaying: int
+    behind: int
     queued_bytes: int
     account: AccountStatistics
 
@@ -120,7 +128,7 @@ class Session:
     is_ended: bool = False
     _subscriptions: dict[int, Subscription] = field(factory=dict, repr=False)  # {id: subscription}
     # (Lists, short as they are: an empty deque takes ten times the memory.)
-    _replaying: list[Subscription] = field(factory=list, repr=False)
+    _replaying: list[Subscription | Cursor] = field(factory=list, repr=False)  # what takes turns in being read for
     _present: dict[Namespace, int] = field(factory=dict, repr=False)  # {where: how many subscriptions}
     _bad: list[float] = field(factory=list, repr=False)  # when the last bad requests came
 
@@ -393,7 +401,7 @@ class Session:
         self._subscriptions[request.id] = subscription
         if namespace is None:
             self.send(Subscribed(id=request.id, live=True))
-            self.broker.spanning.add(filter_, self.outbox)
+            self._attach(subscription)
             return
         self.send(
             Subscribed(
@@ -402,13 +410,14 @@ class Session:
                 epoch=namespace.epoch,
                 seq=namespace.log.head,
                 recovered=start.recovered,
+                conflated=namespace.conflates or None,
             )
         )
         if start.gap is not None:
             self._send_gap(subscription, start.gap)
         self._enter(namespace, moment)
         if start.replay is None:
-            namespace.index.add(filter_, self.outbox)
+            self._attach(subscription)
         else:
             self._replaying.append(subscription)
             self.outbox.is_behind = True
@@ -447,12 +456,48 @@ class Session:
         It returns after one page, however little that held, so that one step
         stays short; whoever drains the outbox calls it again while the outbox `is_behind`.
         """
-        if not self._replaying or self._has_page_queued():
+        if not self._replaying or self._has_page_queued() or not self._survives_settling():
             return
-        subscription = self._replaying[0]
+        turn = self._replaying[0]
+        goes_on = self._catch_up(turn) if isinstance(turn, Cursor) else self._replay(turn)
+        if self.is_ended:
+            return
+        del self._replaying[0]
+        if goes_on:
+            self._replaying.append(turn)
+        self.outbox.is_behind = bool(self._replaying)
+
+    def _catch_up(self, cursor: Cursor) -> bool:
+        """Queue a page of what this connection is behind; return whether there is more."""
+        namespace, outbox, grants = cursor.namespace, self.outbox, self.outbox.grants
+        lost = cursor.skip_lost()
+        if lost is not None:
+            after, through = lost
+            reason = GapReason.OVERFLOW
+            self.send(
+                Gap(namespace=namespace.name, epoch=namespace.epoch, after=after, through=through, reason=reason)
+            )
+        for record in namespace.log.after(cursor.seq, SCAN):
+            cursor.seq = record.seq
+            topic = record.topic
+            if record.muted == self.connection or not cursor.wants(record):
+                continue
+            if grants is not None and not grants.allows(Action.SUBSCRIBE, topic.name, topic.levels):
+                continue
+            outbox.take(record)
+            if self._has_page_queued():
+                break
+        if cursor.behind:
+            return True
+        outbox.catch_up(namespace.account)
+        self.tell_position(namespace)  # what it was told before is as old as it was behind
+        return False
+
+    def _replay(self, subscription: Subscription) -> bool:
+        """Queue a page of a replay; return whether there is more."""
         replay, namespace = subscription.replay, subscription.namespace
         if replay is None or namespace is None:
-            return
+            return False
         gap = replay.take_gap()
         if gap is not None:
             self._send_gap(subscription, gap)
@@ -470,18 +515,15 @@ class Session:
                 retained=retained,
             )
             if not self.outbox.offer(ReplayedFrame(encode_text_frame(payload), namespace.account)):
-                self._overflow()
-                return
+                return False
             if self._has_page_queued():
                 break
-        del self._replaying[0]
-        if replay.is_done:
-            subscription.replay = None
-            self.outbox.is_behind = bool(self._replaying)
-            namespace.index.add(subscription.filter, self.outbox)
-            self.send(Live(sub=subscription.id, seq=namespace.log.head))
-        else:
-            self._replaying.append(subscription)
+        if not replay.is_done:
+            return True
+        subscription.replay = None
+        self._attach(subscription)
+        self.send(Live(sub=subscription.id, seq=namespace.log.head))
+        return False
 
     def _has_page_queued(self) -> bool:
         outbox = self.outbox
@@ -509,8 +551,19 @@ class Session:
         if not count:
             namespace.watch.add(self, moment.now)
 
+    def _attach(self, subscription: Subscription) -> None:
+        """Let a subscription be live from now on."""
+        namespace = subscription.namespace
+        index = self.broker.spanning if namespace is None else namespace.index
+        index.add(subscription.filter, self.outbox)
+        for cursor in self.outbox.cursors.values():
+            if namespace in (cursor.namespace, None):
+                cursor.add(subscription, cursor.namespace.log.head)
+
     def _detach(self, subscription: Subscription) -> None:
         namespace = subscription.namespace
+        for cursor in self.outbox.cursors.values():
+            cursor.discard(subscription)
         if namespace is None:
             self.broker.spanning.remove(subscription.filter, self.outbox)
             return
@@ -525,14 +578,16 @@ class Session:
             namespace.watch.discard(self)
 
     def tell_position(self, namespace: Namespace) -> None:
-        """Send a `position` notice: everything up to the head that matched has been queued.
+        """Send a `position` notice: everything up to it that matched has been queued, be it live or from the log.
 
         Not to a connection that does not read its notices, which would pile
         up: the worst that can come of it is a gap that was none.
         """
-        if self.outbox.is_congested:
+        if self.outbox.is_congested or not self._survives_settling():
             return
-        self.send(PositionEvent(namespace=namespace.name, epoch=namespace.epoch, seq=namespace.log.head))
+        cursor = self.outbox.cursors.get(namespace.account)
+        seq = namespace.log.head if cursor is None else cursor.seq
+        self.send(PositionEvent(namespace=namespace.name, epoch=namespace.epoch, seq=seq))
 
     # What it sends, and its end
 
@@ -589,13 +644,70 @@ class Session:
         if len(bad) >= limits.bad_requests:
             self.end(CloseCode.POLICY_VIOLATION, f"{len(bad)} bad requests within {limits.bad_seconds:g} s")
 
-    def _overflow(self) -> None:
-        if self.outbox.is_sealed:
+    # Too slow
+
+    def _overflow(self, delivery: Delivery) -> bool:
+        """Do what the namespace of a delivery says, now that there is no room for it; return whether this goes on."""
+        outbox = self.outbox
+        if outbox.is_sealed:
             # Not too slow but closing: what is queued, a Close perhaps, still goes out.
+            outbox.refuse(delivery)
             self.leave()
-            return
+            return False
+        if not isinstance(delivery, Record | Newest):
+            outbox.refuse(delivery)
+            self._cut_off()
+            return False
+        namespace = self._namespace_of(delivery)
+        match namespace.settings.policy:
+            case Overflow.DISCONNECT:
+                outbox.refuse(delivery)
+                self._cut_off()
+                return False
+            case Overflow.CATCH_UP:
+                self._fall_behind(namespace, delivery.seq - 1)
+            case Overflow.DROP_OLDEST | Overflow.CONFLATE:
+                outbox.relieve(namespace.name, namespace.epoch, namespace.account, delivery)
+        return True
+
+    def _namespace_of(self, delivery: Record | Newest) -> Namespace:
+        topic = delivery.topic
+        return self.broker.namespace_of_topic(topic if isinstance(topic, str) else topic.name)
+
+    def _cut_off(self) -> None:
         self.outbox.clear()
         self.end(CloseCode.SLOW_CONSUMER, "too slow: its queue is full")
+
+    def _fall_behind(self, namespace: Namespace, seq: int) -> None:
+        """Serve a namespace from the log, from after `seq` on."""
+        cursor = Cursor.open(namespace, seq, self._subscriptions.values())
+        self.outbox.fall_behind(namespace.account, cursor)
+        self._replaying.append(cursor)
+
+    def look(self, now: float) -> None:
+        """See whether too much has been queued for too long: that is an overflow as well. Called once a second."""
+        outbox = self.outbox
+        if not outbox.is_half_full or self.is_ended:
+            outbox.slow_since = None
+        elif outbox.slow_since is None:
+            outbox.slow_since = now
+        elif now - outbox.slow_since >= self.broker.settings.limits.slow_seconds and self._survives_settling():
+            self._shorten()
+
+    def _shorten(self) -> None:
+        """Do what the namespace says of which most is queued."""
+        outbox = self.outbox
+        delivery = outbox.of_most()
+        if delivery is None:
+            return
+        namespace = self._namespace_of(delivery)
+        match namespace.settings.policy:
+            case Overflow.DISCONNECT:
+                self._cut_off()
+            case Overflow.CATCH_UP:
+                self._fall_behind(namespace, namespace.log.head)
+            case Overflow.DROP_OLDEST | Overflow.CONFLATE:
+                outbox.relieve(namespace.name, namespace.epoch, namespace.account, None)
 
     def end(self, code: CloseCode, reason: str) -> None:
         """End the session and have its connection closed. Idempotent."""
@@ -618,6 +730,10 @@ class Session:
         self._subscriptions.clear()
         if self.is_connected:
             self.broker.users.leave(self.user)
+        for cursor in self.outbox.cursors.values():
+            self.outbox.catch_up(cursor.namespace.account)
+        self._replaying.clear()
+        self.outbox.is_behind = False
         self.broker.forget(self)
 
     def statistics(self) -> SessionStatistics:
@@ -625,7 +741,8 @@ class Session:
         return SessionStatistics(
             connection=self.label,
             subscriptions=len(self._subscriptions),
-            replaying=len(self._replaying),
+            replaying=sum(isinstance(item, Subscription) for item in self._replaying),
+            behind=sum(cursor.behind for cursor in self.outbox.cursors.values()),
             queued_bytes=self.outbox.size,
             account=self.outbox.account.statistics(),
         )

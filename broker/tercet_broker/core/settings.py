@@ -5,6 +5,7 @@ Every default has its reason in docs/reference/configuration.md.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -44,21 +45,41 @@ class HistorySettings:
     per_topic: int = field(default=0, validator=validators.ge(0))
 
 
+class Overflow(enum.StrEnum):
+    """What becomes of a connection for whose next delivery there is no room."""
+
+    DISCONNECT = "disconnect"  # it is closed with 4000, and may resume
+    DROP_OLDEST = "drop_oldest"  # the oldest deliveries of the namespace go, and a gap stands in their place
+    CONFLATE = "conflate"  # only the newest of each topic is queued at all; beyond that as `drop_oldest`
+    CATCH_UP = "catch_up"  # it is served from the log until it has caught up
+
+
 @frozen
 class NamespaceSettings:
     """How one namespace behaves.
 
     Attributes:
         history: what is kept for `since`, `last` and `history`; None keeps only the handover run.
+        overflow: what becomes of slow connections; None is `catch_up` with history and `disconnect` without.
         retained: whether `retain` is allowed here.
         topics: how many topics may hold kept messages beyond the run, or a retained value.
+        retained_bytes: the size of all retained values (the sum of their frames).
         keys: how many idempotency keys are remembered at once.
     """
 
     history: HistorySettings | None = None
+    overflow: Overflow | None = None
     retained: bool = True
     topics: int = field(default=100_000, validator=positive)
+    retained_bytes: int = field(default=64 * MIB, validator=positive)
     keys: int = field(default=100_000, validator=positive)
+
+    @property
+    def policy(self) -> Overflow:
+        """What becomes of slow connections."""
+        if self.overflow is not None:
+            return self.overflow
+        return Overflow.DISCONNECT if self.history is None else Overflow.CATCH_UP
 
 
 @frozen
@@ -72,6 +93,7 @@ class LimitSettings:
         key_seconds: how long an idempotency key is remembered.
         outbox_messages: deliveries a connection may have queued before it counts as too slow.
         outbox_bytes: the same in bytes; at least twice `message_bytes`.
+        slow_seconds: for how long its queue may be more than half full before that is an overflow as well.
         replies: unsent replies beyond which a connection is not read from.
         history_messages: the most that one `history` reply holds.
         history_bytes: the size of one `history` reply, unless its first message alone is larger.
@@ -86,6 +108,7 @@ class LimitSettings:
     key_seconds: float = field(default=300.0, validator=positive)
     outbox_messages: int = field(default=16_384, validator=positive)
     outbox_bytes: int = field(default=4 * MIB, validator=positive)
+    slow_seconds: float = field(default=10.0, validator=positive)
     replies: int = field(default=64, validator=positive)
     history_messages: int = field(default=1000, validator=positive)
     history_bytes: int = field(default=1 * MIB, validator=positive)
