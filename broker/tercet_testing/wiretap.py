@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -52,6 +53,8 @@ class _Talk:
     newest: dict[str, int] = field(factory=dict)  # {namespace: seq of the newest live message}
     told: dict[str, int] = field(factory=dict)  # {namespace: seq of the newest position}
     is_draining: bool = False
+    has_fallen_behind: bool = False
+    conflating: set[str] = field(factory=set)  # namespaces
 
     def hear_request(self, request: dict[str, Any]) -> None:
         if request["op"] == "unsubscribe":
@@ -76,6 +79,8 @@ class _Talk:
                 self._hear_live(event)
             case "gap" if event.get("sub") is not None:
                 self._sub(event["sub"]).is_gap_due = False
+            case "gap":
+                self._hear_loss(event)
             case "unsubscribed":
                 gone = event["sub"] if request is None else request["sub"]
                 if self.subs.pop(gone, None) is None:
@@ -112,6 +117,17 @@ class _Talk:
             sub.is_gap_due = sub.since is not None
         if event["live"]:
             sub.starts = event.get("seq") or 0
+        if event.get("conflated"):
+            self.conflating.add(sub.filter.levels[0])
+
+    def _hear_loss(self, event: dict[str, Any]) -> None:
+        namespace = event["namespace"]
+        if namespace in self.conflating:
+            return
+        newest = self.newest.get(namespace, 0)
+        if newest > event["after"]:
+            raise ContractError(f"[G-003] live messages had come to {newest}")
+        self.newest[namespace] = event["through"]
 
     def _hear_message(self, event: dict[str, Any]) -> None:
         topic, seq = event["topic"], event["seq"]
@@ -128,11 +144,11 @@ class _Talk:
             sub.replayed = seq
             return
         namespace = topic.partition("/")[0]
-        if seq <= self.newest.get(namespace, 0):
+        if namespace not in self.conflating and seq <= self.newest.get(namespace, 0):
             raise ContractError(f"[M-005] live messages had come to {self.newest[namespace]}")
         if seq <= self.told.get(namespace, 0):
             raise ContractError(f"[S-020] the position {self.told[namespace]} was told before")
-        self.newest[namespace] = seq
+        self.newest[namespace] = max(seq, self.newest.get(namespace, 0))
         if not any(self._wants(sub, topic, seq) for sub in self.subs.values()):
             raise ContractError("[M-003] it is for none of the connection's live subscriptions")
 
@@ -153,7 +169,7 @@ class _Talk:
         if self.is_draining:
             raise ContractError("[P-006] the connection was told of the drain before")
         topic, seq = request["topic"], event["seq"]
-        if request.get("echo", True) is False or event.get("duplicate"):
+        if request.get("echo", True) is False or event.get("duplicate") or self.has_fallen_behind:
             return
         is_due = any(self._wants(sub, topic, seq) for id_, sub in self.subs.items() if id_ not in self.leaving)
         if is_due and self.newest.get(topic.partition("/")[0], 0) < seq:
@@ -164,6 +180,7 @@ class _Talk:
 class Wiretap:
     """A `Tracer` of one broker's life. It does not raise; `check` does."""
 
+    has_fallen_behind: Callable[[str], bool] = lambda _: False  # {connection}: served from the log
     _talks: dict[str, _Talk] = field(factory=dict)  # {connection: its talk}
     _error: ContractError | None = None
 
@@ -178,6 +195,7 @@ class Wiretap:
         if direction == "in":
             talk.hear_request(event)
             return
+        talk.has_fallen_behind = talk.has_fallen_behind or self.has_fallen_behind(connection)
         try:
             talk.hear(event)
         except ContractError as error:

@@ -87,7 +87,7 @@ class SimulatedBroker:
         self.lives += 1
         network = self.simulation.network
         self._listener = network.listen(self.host)
-        self.wiretap = Wiretap()
+        self.wiretap = Wiretap(self._has_fallen_behind)
         make = functools.partial(
             Daemon,
             self.settings,
@@ -107,6 +107,10 @@ class SimulatedBroker:
         self._scope, self._ended = trio.CancelScope(), trio.Event()
         await self.simulation.nursery.start(self._run)
         self.is_up = True
+
+    def _has_fallen_behind(self, connection: str) -> bool:
+        sessions = {session.label: session for session in self.daemon.broker.sessions}
+        return connection not in sessions or sessions[connection].has_fallen_behind
 
     async def _run(self, *, task_status: trio.TaskStatus[tuple[str, ...]]) -> None:
         try:

@@ -291,7 +291,7 @@ def test_any_value_anywhere_is_a_config_error_or_fine(data: st.DataObject) -> No
     """No TOML, however odd, raises anything else."""
     options = {
         "listener": ["bind", "path", "tls", "insecure", "backlog"],
-        "namespace": ["history", "retained", "topics", "keys"],
+        "namespace": ["history", "overflow", "retained", "topics", "keys"],
         "default": ["allow", "limit", "history"],
         "limits": ["last", "key_seconds"],
         "timeouts": ["write"],

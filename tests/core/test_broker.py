@@ -33,7 +33,7 @@ def test_only_configured_namespaces_exist_where_others_are_refused(make_world: C
 
 def test_unnamed_namespaces_are_limited(make_world: Callable[..., World]) -> None:
     """[N-022] [E-002]: configured ones do not count."""
-    peer = make_world(unnamed_limit=2, namespaces={"named": NamespaceSettings()}).join()
+    peer = make_world(unnamed_limit=4, namespaces={"named": NamespaceSettings()}).join()
     for name in ("a", "b"):
         peer.ask("publish", topic=name, data=1)
     for op, fields in (
@@ -50,7 +50,7 @@ def test_unnamed_namespaces_are_limited(make_world: Callable[..., World]) -> Non
 
 def test_unused_namespaces_make_room(make_world: Callable[..., World]) -> None:
     """Nothing was published there and nobody listens; subscribers, live or replaying, hold theirs."""
-    world = make_world(unnamed_limit=2, namespaces={"named": NamespaceSettings(), "more": NamespaceSettings()})
+    world = make_world(unnamed_limit=4, namespaces={"named": NamespaceSettings(), "more": NamespaceSettings()})
     peer = world.join()
     peer.ask("subscribe", id=1, filter="held")
     for number in range(10):
@@ -72,6 +72,31 @@ def test_namespace_that_made_room_comes_back_as_it_was(make_world: Callable[...,
     peer.ask("unsubscribe", sub=2)
     again = peer.ask("subscribe", id=1, filter="a", since={"epoch": first["epoch"], "seq": first["seq"]})
     assert again["recovered"] is True
+
+
+def test_unnamed_namespace_is_forgotten_once_idle(make_world: Callable[..., World]) -> None:
+    """And comes back with another epoch [N-021], though without history its handover run never ends by age."""
+    world = make_world(NamespaceSettings(), unnamed_limit=1)
+    peer = world.join()
+    first = peer.ask("publish", topic="a", data=1)
+    assert peer.ask("publish", topic="b", data=1)["code"] == "unavailable"
+    world.wait(599.0)
+    assert peer.ask("publish", topic="b", data=1)["code"] == "unavailable"
+    world.wait(1.0)
+    assert peer.ask("publish", topic="b", data=1)["seq"] == 1
+    world.wait(600.0)
+    again = world.join()
+    reply = again.ask("publish", topic="a", data=1)
+    assert reply["seq"] == 1
+    assert reply["epoch"] != first["epoch"]
+
+
+def test_one_connection_cannot_use_all_unnamed_namespaces(make_world: Callable[..., World]) -> None:
+    world = make_world(unnamed_limit=10)
+    greedy, other = world.join(), world.join()
+    replies = [greedy.ask("publish", topic=f"g{number}", data=1)["op"] for number in range(10)]
+    assert replies == ["published"] * 5 + ["error"] * 5
+    assert other.ask("publish", topic="mine", data=1)["seq"] == 1
 
 
 def test_configured_namespaces_have_their_own_settings(make_world: Callable[..., World]) -> None:

@@ -439,6 +439,7 @@ class BrokerMachine(RuleBasedStateMachine):
             self.world.wait(seconds)
             for shelf in self.shelves.values():
                 shelf.expire(self.world.now)
+        self.bury()
 
     @rule(data=st.data(), rest=st.sampled_from(["/#", "/+", "/a"]))
     def read_history(self, data: st.DataObject, rest: str) -> None:
@@ -567,7 +568,7 @@ class BrokerMachine(RuleBasedStateMachine):
             expected.gaps.append(gap)
 
     def hear_loss(self, client: Client, event: dict[str, Any]) -> None:
-        """It stands where the first loss is [G-003], names its namespace [G-004], and counts what is dropped [G-002]."""
+        """It stands where the first loss is [G-003], names its namespace [G-004], and counts [G-002]."""
         name, after, through = event["namespace"], event["after"], event["through"]
         policy = NAMESPACES[name].policy
         assert policy is not Overflow.DISCONNECT

@@ -14,6 +14,7 @@ from .problems import quote, quote_key
 # What a missing option means, where its default is none.
 _ABSENT = {
     "history": "none; only the handover run is kept",
+    "overflow": "catch_up with history, disconnect without",
     "seconds": "no limit",
     "tls": "none",
     "key": "none",

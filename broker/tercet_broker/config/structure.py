@@ -24,7 +24,7 @@ from cattrs.errors import (
 from cattrs.gen import make_dict_structure_fn, override
 
 from ..core.rules import Action
-from ..core.settings import HistorySettings
+from ..core.settings import HistorySettings, Overflow
 from ..runtime.settings import TlsSettings
 from .problems import Problem, did_you_mean, quote, quote_key
 
@@ -72,6 +72,7 @@ class Structurer:
         hook(str, _structure_str)
         hook(Path, self._structure_path)
         hook(Action, _structure_action)
+        hook(Overflow, _structure_overflow)
         self._converter.register_structure_hook_func(
             lambda cls: getattr(cls, "__origin__", None) is tuple, self._structure_tuple
         )
@@ -204,6 +205,10 @@ def _structure_str(value: object, _: object) -> str:
 
 def _structure_action(value: object, _: object) -> Action:
     return Action(str(_structure_choice(value, Literal[tuple(str(action) for action in Action)])))
+
+
+def _structure_overflow(value: object, _: object) -> Overflow:
+    return Overflow(str(_structure_choice(value, Literal[tuple(str(policy) for policy in Overflow)])))
 
 
 def _structure_choice(value: object, cls: Any) -> object:

@@ -21,14 +21,15 @@ from .accounting import Account, AccountStatistics
 from .errors import RefusedError
 from .fanout import FanOut
 from .identity import Arrival
-from .keys import KeyMemory
+from .keys import KeyMemory, Owner, Shares
 from .matching import FilterIndex
 from .moment import Entropy, Moment
 from .namespace import FULL_RETRY, Namespace, NamespaceStatistics
 from .outbox import Outbox
+from .retained import RetainedValues, Total
 from .rules import Rules
 from .session import Carrier, Session, SessionStatistics
-from .settings import BrokerSettings, LimitSettings, NamespaceSettings
+from .settings import BrokerSettings, LimitSettings, NamespaceSettings, Overflow
 from .users import Users
 
 
@@ -99,7 +100,10 @@ class Broker:
     told_limits: Limits = field(init=False, repr=False)
     _namespaces: dict[str, Namespace] = field(factory=dict, init=False, repr=False)
     _places: dict[str, Namespace] = field(factory=dict, init=False, repr=False)  # {topic: where it lies}, a cache
-    _unnamed: int = field(default=0, init=False)
+    _unnamed: Shares = field(init=False, repr=False)
+    _lost: int = field(default=0, init=False)  # how many sequences were forgotten
+    _swept_at: float = field(default=-math.inf, init=False)
+    _retained: Total = field(factory=Total, init=False, repr=False)
     _sessions: dict[int, Session] = field(factory=dict, init=False, repr=False)  # {connection: session}
     _opened: int = field(default=0, init=False)
     _expiring: dict[int, Session] = field(factory=dict, init=False, repr=False)  # those that end by themselves
@@ -108,6 +112,7 @@ class Broker:
         """Begin an epoch, and lay out the configured namespaces."""
         self.epoch = f"{self.entropy.getrandbits(_EPOCH_BITS):0{_EPOCH_BITS // 4}x}"
         self.told_limits = _told(self.settings.limits)
+        self._unnamed = Shares(self.settings.unnamed_limit)
         for name, settings in self.settings.namespaces.items():
             self._make_namespace(name, settings)
 
@@ -158,12 +163,12 @@ class Broker:
 
     # Namespaces
 
-    def namespace(self, name: str) -> Namespace:
-        """Return the namespace of that name, which begins to exist if it may.
+    def namespace(self, name: str, owner: Owner = 0) -> Namespace:
+        """Return the namespace of that name, which begins to exist if it may; `owner` has it from their share.
 
         Raises:
             RefusedError: `forbidden` if only configured namespaces exist,
-                `unavailable` if there are as many as there may be.
+                `unavailable` if there are as many as there may be, or too many of this owner's.
         """
         namespace = self._namespaces.get(name)
         if namespace is not None:
@@ -176,18 +181,19 @@ class Broker:
                 ErrorCode.FORBIDDEN,
                 f"there is no namespace {name!r}, and this broker has only configured ones",
             )
-        if self._unnamed >= self.settings.unnamed_limit:
+        if not self._unnamed.may_take(owner):
             self._forget_namespaces()
-        if self._unnamed >= self.settings.unnamed_limit:
+        if not self._unnamed.may_take(owner):
             raise RefusedError(
                 ErrorCode.UNAVAILABLE,
-                f"there are {self._unnamed} namespaces already; use one of those, or have {name!r} configured",
+                f"there are {self._unnamed.held} namespaces already, too many of them yours; "
+                f"use one of those, or have {name!r} configured",
                 retry_after=FULL_RETRY,
             )
-        self._unnamed += 1
-        return self._make_namespace(name, settings)
+        self._unnamed.take(owner)
+        return self._make_namespace(name, settings, owner)
 
-    def namespace_of_topic(self, topic: str) -> Namespace:
+    def namespace_of_topic(self, topic: str, owner: Owner = 0) -> Namespace:
         """Return the namespace in which a topic lies, after checking that it may be published to.
 
         Raises:
@@ -200,32 +206,48 @@ class Broker:
         first = split_topic(topic)[0]
         if is_reserved(first):
             raise RefusedError(ErrorCode.FORBIDDEN, f"topics below {first!r} are the broker's own")
-        namespace = self.namespace(first)
+        namespace = self.namespace(first, owner)
         if len(self._places) >= _MAX_PLACES:
             self._places.clear()
         self._places[topic] = namespace
         return namespace
 
-    def namespace_of(self, filter_: Filter) -> Namespace | None:
+    def namespace_of(self, filter_: Filter, owner: Owner = 0) -> Namespace | None:
         """Return the namespace in which a filter lies, None if it spans them; raises as `namespace` does."""
-        return None if filter_.namespace is None else self.namespace(filter_.namespace)
+        return None if filter_.namespace is None else self.namespace(filter_.namespace, owner)
 
-    def _make_namespace(self, name: str, settings: NamespaceSettings) -> Namespace:
+    def _make_namespace(self, name: str, settings: NamespaceSettings, founder: Owner = 0) -> Namespace:
         keys = KeyMemory(self.settings.limits.key_seconds, settings.keys)
-        namespace = Namespace(name, self.epoch, settings, self.spanning, self.fan_out, keys)
+        # Which names had a sequence that was forgotten is not remembered: whatever begins after that is another epoch.
+        epoch = f"{self.epoch}.{self._lost}" if self._lost else self.epoch
+        namespace = Namespace(
+            name,
+            epoch,
+            settings,
+            self.spanning,
+            self.fan_out,
+            keys,
+            retained=RetainedValues(self._retained),
+            max_retained_bytes=self.settings.limits.retained_bytes,
+            founder=founder,
+        )
         self._namespaces[name] = namespace
         return namespace
 
     def _forget_namespaces(self) -> None:
-        """Make room by letting go of namespaces in which nothing was published and nobody listens.
+        """Make room by letting go of namespaces that keep nothing of use, and in which nobody listens.
 
-        Nothing is lost by it: should one come back, it is at seq 0 of the same epoch again.
+        Should one come back in which something was published, it has another epoch.
         """
+        self.fan_out.settle()
         self._places.clear()
+        lost = False
         for name, namespace in list(self._namespaces.items()):
-            if name not in self.settings.namespaces and namespace.is_forgettable():
+            if name not in self.settings.namespaces and namespace.is_forgettable(self._swept_at):
                 del self._namespaces[name]
-                self._unnamed -= 1
+                self._unnamed.give_back(namespace.founder)
+                lost = lost or namespace.log.head > 0
+        self._lost += lost
 
     def reconfigure(self, settings: BrokerSettings) -> tuple[str, ...]:
         """Take other settings, in one step; return what of them waits for a restart.
@@ -245,14 +267,20 @@ class Broker:
                 waiting.append(f"namespace.{name}, which is to end")
             elif _per_topic(wanted) != _per_topic(namespace.settings):
                 waiting.append(f"namespace.{name}: history.per_topic")  # its log is laid out for it
+            elif (wanted.policy is Overflow.CONFLATE) != namespace.conflates:
+                waiting.append(f"namespace.{name}: overflow")  # subscribers were told whether it conflates
             else:
                 namespace.reconfigure(wanted)
+            namespace.max_retained_bytes = limits.retained_bytes
         self.settings = evolve(settings, limits=limits)
         self.told_limits = _told(limits)
         for name, wanted in settings.namespaces.items():
             if name not in self._namespaces:
                 self._make_namespace(name, wanted)
-        self._unnamed = sum(name not in settings.namespaces for name in self._namespaces)
+        self._unnamed = Shares(settings.unnamed_limit)
+        for name, namespace in self._namespaces.items():
+            if name not in settings.namespaces:
+                self._unnamed.take(namespace.founder)
         return tuple(waiting)
 
     def sweep(self, now: float) -> Iterator[None]:
@@ -260,6 +288,7 @@ class Broker:
 
         What it does between two items is one step, short enough for others to wait for.
         """
+        self._swept_at = now
         self.fan_out.settle()
         for session in list(self._expiring.values()):
             if session.lapses_at <= now:

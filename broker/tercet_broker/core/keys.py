@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from hashlib import blake2b
 
 from attrs import define, field, frozen
@@ -11,9 +11,43 @@ from tercet_protocol import ErrorCode
 
 from .errors import RefusedError
 
+Owner = str | int
+"""Who holds a share of what is everybody's: a user, or a connection without one."""
+
+
+class Shares:
+    """How much everybody holds of something bounded: nobody more than is still free.
+
+    So one alone gets half of it, two a third each, and there is always some
+    left for who comes next (the dynamic thresholds of Choudhury and Hahne,
+    1998, with a factor of 1).
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.held = 0
+        self._by_owner: Counter[Owner] = Counter()
+
+    def may_take(self, owner: Owner) -> bool:
+        """Tell whether one more would be within the owner's share."""
+        return self._by_owner[owner] < self.limit - self.held
+
+    def take(self, owner: Owner) -> None:
+        """Note that the owner holds one more."""
+        self.held += 1
+        self._by_owner[owner] += 1
+
+    def give_back(self, owner: Owner) -> None:
+        """Note that the owner holds one less."""
+        self.held -= 1
+        self._by_owner[owner] -= 1
+        if not self._by_owner[owner]:
+            del self._by_owner[owner]
+
 
 @frozen
 class _Entry:
+    owner: Owner
     topic: str
     digest: bytes
     seq: int
@@ -31,11 +65,16 @@ class KeyMemory:
     seconds: float
     limit: int
     _entries: OrderedDict[tuple[str | None, str], _Entry] = field(factory=OrderedDict, repr=False)
+    _shares: Shares = field(init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Begin with nothing held."""
+        self._shares = Shares(self.limit)
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def recall(self, user: str | None, key: str, topic: str, data: bytes, now: float) -> int | None:
+    def recall(self, user: str | None, key: str, topic: str, data: bytes, *, owner: Owner, now: float) -> int | None:  # noqa: PLR0913 - as `remember`
         """Return the seq that this publish was given before, or None if it is new.
 
         Raises:
@@ -45,11 +84,12 @@ class KeyMemory:
         self.expire(now)
         entry = self._entries.get((user, key))
         if entry is None:
-            if len(self._entries) >= self.limit:
+            if not self._shares.may_take(owner):
                 soonest = next(iter(self._entries.values()))
                 raise RefusedError(
                     ErrorCode.UNAVAILABLE,
-                    f"{self.limit} keys are remembered already; try again later, or without a key",
+                    f"{len(self)} keys are remembered already, too many of them yours; "
+                    "try again later, or without a key",
                     retry_after=max(soonest.until - now, 0.001),
                 )
             return None
@@ -59,12 +99,15 @@ class KeyMemory:
             )
         return entry.seq
 
-    def remember(self, user: str | None, key: str, topic: str, data: bytes, *, seq: int, now: float) -> None:  # noqa: PLR0913
+    def remember(  # noqa: PLR0913 - what a publish is, and what became of it
+        self, user: str | None, key: str, topic: str, data: bytes, *, owner: Owner, seq: int, now: float
+    ) -> None:
         """Note what a new key was used for."""
-        self._entries[user, key] = _Entry(topic, _digest(data), seq, now + self.seconds)
+        self._shares.take(owner)
+        self._entries[user, key] = _Entry(owner, topic, _digest(data), seq, now + self.seconds)
 
     def expire(self, now: float) -> None:
         """Forget the keys whose time is over by `now`."""
         entries = self._entries
         while entries and next(iter(entries.values())).until <= now:
-            entries.popitem(last=False)
+            self._shares.give_back(entries.popitem(last=False)[1].owner)

@@ -23,7 +23,7 @@ from tercet_protocol import (
 from .accounting import Account, AccountStatistics
 from .errors import RefusedError
 from .fanout import FanOut
-from .keys import KeyMemory
+from .keys import KeyMemory, Owner
 from .log import Log, Record
 from .matching import FilterIndex
 from .moment import Moment
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .outbox import Outbox
 
 _HANDOVER = HistorySettings(messages=HANDOVER_MESSAGES, bytes=HANDOVER_BYTES)
+IDLE = 600.0  # seconds after which the handover run of an unused namespace is of no use: who reconnects has done it
 FULL_RETRY = 60.0  # seconds to wait where something is full that only its users can empty
 _FORGET = b"null"  # the data that forgets a retained value
 
@@ -47,6 +48,10 @@ class Publisher(Protocol):
     connection: int
     user: str | None
     outbox: Outbox
+
+    @property
+    def owner(self) -> Owner:
+        """Whose share it takes of what is everybody's."""
 
 
 @frozen
@@ -84,6 +89,8 @@ class Namespace:
     watch: PositionWatch = field(init=False, repr=False)
     index: FilterIndex[Outbox] = field(factory=FilterIndex, repr=False)
     retained: RetainedValues = field(factory=RetainedValues, repr=False)
+    max_retained_bytes: int = HANDOVER_BYTES  # of all namespaces together
+    founder: Owner = 0  # who made it up; 0 if it is configured
     account: Account = field(factory=Account, repr=False)
     _topics: dict[str, Topic] = field(factory=dict, repr=False)
     _matched: dict[Outbox, None] = field(factory=dict, repr=False)  # who got the last topic that was looked up
@@ -130,30 +137,38 @@ class Namespace:
         """
         key = publish.key
         if key is not None:
-            seq = self.keys.recall(publisher.user, key, publish.topic, bytes(publish.data), moment.now)
+            owner = publisher.owner
+            seq = self.keys.recall(publisher.user, key, publish.topic, bytes(publish.data), owner=owner, now=moment.now)
             if seq is not None:
                 return seq, True
         if publish.retain:
             self._check_retain(publish)
         record = self.commit(publish, publisher, moment)
         if key is not None:
-            self.keys.remember(publisher.user, key, publish.topic, bytes(publish.data), seq=record.seq, now=moment.now)
+            self.keys.remember(
+                publisher.user, key, publish.topic, bytes(publish.data), owner=owner, seq=record.seq, now=moment.now
+            )
         return record.seq, False
 
     def _check_retain(self, publish: Publish) -> None:
         if not self.settings.retained:
             raise RefusedError(ErrorCode.UNSUPPORTED, f"namespace {self.name!r} keeps no retained values")
-        topic = self._topics.get(publish.topic)
-        if (
-            (topic is None or topic.retained is None)
-            and bytes(publish.data) != _FORGET
-            and len(self.retained) >= self.settings.topics
-        ):
-            raise RefusedError(
-                ErrorCode.UNAVAILABLE,
-                f"namespace {self.name!r} keeps {len(self.retained)} retained values already; forget one first",
-                retry_after=FULL_RETRY,
-            )
+        if bytes(publish.data) == _FORGET:
+            return
+        topic, retained = self._topics.get(publish.topic), self.retained
+        before = None if topic is None else topic.retained
+        growth = len(bytes(publish.data)) - (0 if before is None else len(before.frame))
+        if before is None and len(retained) >= self.settings.topics:
+            full = f"keeps {len(retained)} retained values already"
+        elif growth > 0 and retained.size + growth > self.settings.retained_bytes:
+            full = f"keeps {retained.size} bytes of retained values already"
+        elif growth > 0 and retained.total.size + growth > self.max_retained_bytes:
+            full = f"and the others keep {retained.total.size} bytes of retained values already"
+        else:
+            return
+        raise RefusedError(
+            ErrorCode.UNAVAILABLE, f"namespace {self.name!r} {full}; forget one first", retry_after=FULL_RETRY
+        )
 
     def commit(self, publish: Publish, publisher: Publisher, moment: Moment) -> Record:
         """Give a message the next seq, append it to the log, and send it on its way to every live subscriber."""
@@ -269,9 +284,13 @@ class Namespace:
         self.keys.expire(now)
         return self.watch.look(now)
 
-    def is_forgettable(self) -> bool:
-        """Tell whether nothing at all would be lost if the namespace ceased to exist."""
-        return self.log.head == 0 and self.index.is_empty and not len(self.watch)
+    def is_forgettable(self, now: float) -> bool:
+        """Tell whether the namespace may cease to exist: it is unused, and what it keeps would help nobody."""
+        if not self.index.is_empty or len(self.watch) or len(self.retained) or len(self.keys) or self.account.queued:
+            return False
+        if not self._topics:
+            return True
+        return not self.has_history and now - self.log[self.log.head].at >= IDLE
 
     def statistics(self) -> NamespaceStatistics:
         """Return the counts as they are now."""

@@ -22,9 +22,23 @@ def _seq(record: Record) -> int:
 
 
 @define(eq=False)
-class RetainedValues:
-    """The values that are kept; `len()` counts them."""
+class Total:
+    """The bytes of the retained values of all namespaces."""
 
+    size: int = 0
+
+
+@define(eq=False)
+class RetainedValues:
+    """The values that are kept; `len()` counts them.
+
+    Attributes:
+        total: what all namespaces share.
+        size: bytes of the frames of those that are kept here.
+    """
+
+    total: Total = field(factory=Total, repr=False)
+    size: int = 0
     _order: list[Record] = field(factory=list, repr=False)  # by seq; replaced values stand here for a while
     _count: int = 0
 
@@ -35,6 +49,9 @@ class RetainedValues:
         """Make `record`, the newest of all, its topic's last value."""
         if record.topic.retained is None:
             self._count += 1
+        else:
+            self._grow(-len(record.topic.retained.frame))
+        self._grow(len(record.frame))
         record.topic.retained = record
         self._order.append(record)
         self._compact()
@@ -42,8 +59,13 @@ class RetainedValues:
     def forget(self, record: Record) -> None:
         """Forget the last value of a topic, which is `record`."""
         record.topic.retained = None
+        self._grow(-len(record.frame))
         self._count -= 1
         self._compact()
+
+    def _grow(self, size: int) -> None:
+        self.size += size
+        self.total.size += size
 
     def _compact(self) -> None:
         if len(self._order) > 2 * self._count + _COMPACT:

@@ -54,6 +54,7 @@ from .accounting import AccountStatistics
 from .catching_up import Cursor
 from .errors import RefusedError
 from .identity import ANONYMOUS, Arrival, Identity
+from .keys import Owner
 from .log import Record
 from .moment import Moment
 from .namespace import Namespace
@@ -111,6 +112,7 @@ class Session:
         connection: its number, from 1, unique within this broker's life.
         label: what the peer is told of that, and what the logs say.
         user: who it is; None is anonymous.
+        has_fallen_behind: whether it was ever served from the log for being too slow.
         wants_pings: whether the client asked for `ping` messages instead of WebSocket pings.
     """
 
@@ -126,6 +128,7 @@ class Session:
     wants_pings: bool = False
     is_connected: bool = False
     is_ended: bool = False
+    has_fallen_behind: bool = False
     _subscriptions: dict[int, Subscription] = field(factory=dict, repr=False)  # {id: subscription}
     # (Lists, short as they are: an empty deque takes ten times the memory.)
     _replaying: list[Subscription | Cursor] = field(factory=list, repr=False)  # what takes turns in being read for
@@ -144,6 +147,11 @@ class Session:
             overflow=self._overflow,
             fan_out=self.broker.fan_out,
         )
+
+    @property
+    def owner(self) -> Owner:
+        """Whose share it takes of what is everybody's: its user's, or its own where it has none."""
+        return self.connection if self.user is None else self.user
 
     # Requests
 
@@ -366,7 +374,7 @@ class Session:
         grants = self.outbox.grants
         if grants is not None and not grants.allows(Action.PUBLISH, request.topic):
             raise RefusedError(ErrorCode.FORBIDDEN, f"may not publish to {request.topic!r}")
-        namespace = self.broker.namespace_of_topic(request.topic)
+        namespace = self.broker.namespace_of_topic(request.topic, self.owner)
         if self.broker.is_draining:
             raise RefusedError(
                 ErrorCode.UNAVAILABLE,
@@ -393,7 +401,7 @@ class Session:
             )
         filter_ = parse_valid_filter(request.filter)
         self._check_filter(Action.SUBSCRIBE, filter_)
-        namespace = self.broker.namespace_of(filter_)
+        namespace = self.broker.namespace_of(filter_, self.owner)
         start = start_replay(
             namespace, filter_, request, connection=self.connection, limits=self.broker.settings.limits, moment=moment
         )
@@ -433,7 +441,7 @@ class Session:
     def _read_history(self, request: History, moment: Moment) -> None:
         filter_ = parse_valid_filter(request.filter)
         self._check_filter(Action.HISTORY, filter_)
-        namespace = self.broker.namespace_of(filter_)
+        namespace = self.broker.namespace_of(filter_, self.owner)
         if namespace is None:
             raise RefusedError(
                 ErrorCode.INVALID_FILTER,
@@ -474,9 +482,7 @@ class Session:
         if lost is not None:
             after, through = lost
             reason = GapReason.OVERFLOW
-            self.send(
-                Gap(namespace=namespace.name, epoch=namespace.epoch, after=after, through=through, reason=reason)
-            )
+            self.send(Gap(namespace=namespace.name, epoch=namespace.epoch, after=after, through=through, reason=reason))
         for record in namespace.log.after(cursor.seq, SCAN):
             cursor.seq = record.seq
             topic = record.topic
@@ -672,7 +678,7 @@ class Session:
 
     def _namespace_of(self, delivery: Record | Newest) -> Namespace:
         topic = delivery.topic
-        return self.broker.namespace_of_topic(topic if isinstance(topic, str) else topic.name)
+        return self.broker.namespace_of_topic(topic if isinstance(topic, str) else topic.name, self.owner)
 
     def _cut_off(self) -> None:
         self.outbox.clear()
@@ -682,6 +688,7 @@ class Session:
         """Serve a namespace from the log, from after `seq` on."""
         cursor = Cursor.open(namespace, seq, self._subscriptions.values())
         self.outbox.fall_behind(namespace.account, cursor)
+        self.has_fallen_behind = True
         self._replaying.append(cursor)
 
     def look(self, now: float) -> None:

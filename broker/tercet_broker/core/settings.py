@@ -95,6 +95,7 @@ class LimitSettings:
         outbox_bytes: the same in bytes; at least twice `message_bytes`.
         slow_seconds: for how long its queue may be more than half full before that is an overflow as well.
         replies: unsent replies beyond which a connection is not read from.
+        retained_bytes: the size of the retained values of all namespaces together.
         history_messages: the most that one `history` reply holds.
         history_bytes: the size of one `history` reply, unless its first message alone is larger.
         history_scanned: how many messages of the log one `history` request looks at.
@@ -110,6 +111,7 @@ class LimitSettings:
     outbox_bytes: int = field(default=4 * MIB, validator=positive)
     slow_seconds: float = field(default=10.0, validator=positive)
     replies: int = field(default=64, validator=positive)
+    retained_bytes: int = field(default=256 * MIB, validator=positive)
     history_messages: int = field(default=1000, validator=positive)
     history_bytes: int = field(default=1 * MIB, validator=positive)
     history_scanned: int = field(default=10_000, validator=positive)

@@ -7,8 +7,8 @@ Rules (protocol.md, section 4):
   of what lies before it.
 - `seen` is the highest seq that came as a message: what is not above it is a
   repeat. A gap does not move it, because older kept messages may follow one.
-- In a namespace that conflates, live messages may come out of order. They
-  move neither; `position` notices do.
+- In a namespace that conflates, live messages may come out of order, and a gap
+  may come before them. They move neither; `position` notices do.
 """
 
 from __future__ import annotations
@@ -114,6 +114,8 @@ class Track:
             self._seen = 0
             self.reached = None
         self._promised = self._head_after_restart = None
+        if self._conflated and event.sub is None:
+            return gap, None  # older values of other topics may follow
         return gap, self._reach(event.through)
 
     def _reach(self, seq: int) -> Position | None:
