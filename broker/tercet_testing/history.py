@@ -34,10 +34,12 @@ class History:
 
     Attributes:
         now: returns the present time in seconds.
+        conflating: the namespaces in which a newer value may replace a queued one.
     """
 
     now: Callable[[], float] = trio.current_time
     events: list[Event] = field(factory=list)
+    conflating: frozenset[str] = frozenset()
     _numbers: int = 0
 
     def __iter__(self) -> Iterator[Event]:
@@ -51,7 +53,7 @@ class History:
 
     def check(self, *, key_seconds: float = 300.0, quiet: bool = False) -> list[Violation]:
         """Return what is wrong with it; see `tercet_testing.checker.check`."""
-        return check(self.events, key_seconds=key_seconds, quiet=quiet)
+        return check(self.events, key_seconds=key_seconds, quiet=quiet, conflating=self.conflating)
 
     def assert_correct(self, *, key_seconds: float = 300.0, quiet: bool = False) -> None:
         """Demand that nothing is wrong with it.

@@ -77,10 +77,8 @@ class _Talk:
                 self._hear_subscribed(event)
             case "live":
                 self._hear_live(event)
-            case "gap" if event.get("sub") is not None:
-                self._sub(event["sub"]).is_gap_due = False
             case "gap":
-                self._hear_loss(event)
+                self._hear_gap(event)
             case "unsubscribed":
                 gone = event["sub"] if request is None else request["sub"]
                 if self.subs.pop(gone, None) is None:
@@ -120,7 +118,10 @@ class _Talk:
         if event.get("conflated"):
             self.conflating.add(sub.filter.levels[0])
 
-    def _hear_loss(self, event: dict[str, Any]) -> None:
+    def _hear_gap(self, event: dict[str, Any]) -> None:
+        if event.get("sub") is not None:
+            self._sub(event["sub"]).is_gap_due = False
+            return
         namespace = event["namespace"]
         if namespace in self.conflating:
             return
@@ -195,7 +196,8 @@ class Wiretap:
         if direction == "in":
             talk.hear_request(event)
             return
-        talk.has_fallen_behind = talk.has_fallen_behind or self.has_fallen_behind(connection)
+        if event["op"] == "published":
+            talk.has_fallen_behind = self.has_fallen_behind(connection)
         try:
             talk.hear(event)
         except ContractError as error:

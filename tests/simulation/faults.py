@@ -41,7 +41,7 @@ from tercet_broker.core.log import Log, Record
 from tercet_broker.core.matching import FilterIndex
 from tercet_broker.core.moment import Moment
 from tercet_broker.core.namespace import Namespace
-from tercet_broker.core.outbox import Outbox
+from tercet_broker.core.outbox import Delivery, LossNotice, Outbox
 from tercet_broker.core.reading import Start
 from tercet_broker.core.replay import Loss, Replay
 from tercet_broker.core.retained import RetainedValues
@@ -50,7 +50,18 @@ from tercet_broker.core.topic import Topic
 from tercet_broker.runtime.connection import Connection, OpenEndpoint
 from tercet_broker.runtime.flusher import Flusher
 from tercet_broker.runtime.link import Link, _Sending
-from tercet_protocol import Filter, GapReason, Position, Publish, Published, Subscribed, split_topic
+from tercet_protocol import (
+    Filter,
+    GapReason,
+    PongEvent,
+    Position,
+    Publish,
+    Published,
+    Subscribed,
+    encode,
+    encode_text_frame,
+    split_topic,
+)
 
 
 @frozen
@@ -248,8 +259,42 @@ def _note_all_sent(self: Link, data: bytes, taken: int, now: float) -> None:
     _note_sent(self, data, len(data) if taken else 0, now)
 
 
-def _overflow_and_go_on(self: Session) -> None:
+def _overflow_and_go_on(self: Session, delivery: Delivery) -> bool:
+    self.outbox.refuse(delivery)
     self.outbox.clear()
+    return True
+
+
+_fall_behind, _offer_newest, _notify = Session._fall_behind, Outbox.offer_newest, Outbox.notify
+
+
+def _fall_behind_and_miss(self: Session, namespace: Namespace, seq: int) -> None:
+    _fall_behind(self, namespace, seq + 1)
+
+
+def _fall_behind_and_repeat(self: Session, namespace: Namespace, seq: int) -> None:
+    _fall_behind(self, namespace, max(seq - 1, 0))
+
+
+def _drop_without_a_word(self: LossNotice, *_: int) -> None:
+    """Leave a frame in the place of the gap that says nothing."""
+    self.frame = encode_text_frame(encode(PongEvent()))
+
+
+def _keep_the_oldest(self: Outbox, record: Record) -> bool:
+    place = self._newest.get(record.topic.name)
+    if place is None:
+        return _offer_newest(self, record)
+    for books in (self.account, record.account):
+        books.offered += 1
+        books.conflated += 1
+    return True
+
+
+def _notify_and_keep_places(self: Outbox, frame: bytes) -> None:
+    places = self._newest
+    _notify(self, frame)
+    self._newest = places
 
 
 # The end of connections
@@ -444,6 +489,36 @@ FAULTS = (
         "A connection that is too slow has its queue emptied, and goes on as if nothing had been.",
         test_slow_subscribers.test_frozen_subscriber,
         ((Session, "_overflow", _overflow_and_go_on),),
+    ),
+    Fault(
+        "dropped without a gap",
+        "Messages that are dropped for want of room are not announced.",
+        test_slow_subscribers.test_oldest_are_dropped,
+        ((LossNotice, "cover", _drop_without_a_word),),
+    ),
+    Fault(
+        "conflated across a marker",
+        "A newer value takes the place of one that is queued before a `live`.",
+        test_slow_subscribers.test_newest_take_the_place_of_older_ones,
+        ((Outbox, "notify", _notify_and_keep_places),),
+    ),
+    Fault(
+        "conflated to the oldest",
+        "Of the values of a topic the first that is queued stays, and the last never arrives.",
+        test_slow_subscribers.test_newest_take_the_place_of_older_ones,
+        ((Outbox, "offer_newest", _keep_the_oldest),),
+    ),
+    Fault(
+        "fallen behind one too far",
+        "A connection that is served from the log begins one message behind what it missed.",
+        test_slow_subscribers.test_served_from_the_log,
+        ((Session, "_fall_behind", _fall_behind_and_miss),),
+    ),
+    Fault(
+        "fallen behind one too few",
+        "A connection that is served from the log gets its last message again.",
+        test_slow_subscribers.test_served_from_the_log,
+        ((Session, "_fall_behind", _fall_behind_and_repeat),),
     ),
     Fault(
         "rules for newcomers only",

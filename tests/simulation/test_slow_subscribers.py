@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 from tests.simulation.brokers import small_broker
 from tests.simulation.finale import check_whole, conclude
-from tests.simulation.reader import read
+from tests.simulation.reader import Reader, read
 
 import tercet
-from tercet_testing import SimulatedBroker, Simulation, simulate
+from tercet_broker.core import Overflow
+from tercet_testing import SimulatedBroker, SimulatedClient, Simulation, simulate
 
 
 def _overflowed(broker: SimulatedBroker) -> int:
@@ -17,7 +20,8 @@ def _overflowed(broker: SimulatedBroker) -> int:
 @simulate(seeds=36, sometimes=["overflowed", "gap", "resumed without a gap"])
 async def test_frozen_subscriber(sim: Simulation) -> None:
     """It overflows, is cut off with 4000, and resumes; the other one hears everything at once."""
-    broker = await sim.broker(small_broker(messages=sim.random.choice([40, 1000]), outbox=8))
+    messages = sim.random.choice([40, 1000])
+    broker = await sim.broker(small_broker(messages=messages, overflow=Overflow.DISCONNECT, outbox=8))
     feed, screen, other = await sim.client("feed"), await sim.client("screen"), await sim.client("other")
     reader, healthy = await read(sim, screen, "news/#"), await read(sim, other, "news/#")
     sim.network.link("broker", "screen").buffer = 2048
@@ -41,7 +45,7 @@ async def test_frozen_subscriber(sim: Simulation) -> None:
 @simulate(seeds=36, sometimes=["overflowed", "kept up"])
 async def test_slow_line(sim: Simulation) -> None:
     """What the line does not take in time is fetched from the log, or missed with a gap."""
-    broker = await sim.broker(small_broker(messages=64, outbox=16))
+    broker = await sim.broker(small_broker(messages=64, overflow=Overflow.DISCONNECT, outbox=16))
     feed, screen = await sim.client("feed"), await sim.client("screen")
     reader = await read(sim, screen, "news/#", last=10)
     line = sim.network.link("broker", "screen")
@@ -93,3 +97,66 @@ async def test_replies_that_nobody_takes(sim: Simulation) -> None:
     await sim.eventually(lambda: len(reader.seqs) == 60, within=200)
     await conclude(sim, feed, [reader])
     check_whole(reader)
+
+
+# The policies that keep a connection
+
+
+async def _read_in_trouble(sim: Simulation, screen: SimulatedClient, feed: SimulatedClient) -> list[Reader]:
+    """Publish more than a slow or frozen connection takes, while subscriptions come and go on it."""
+    readers = [await read(sim, screen, "news/#")]
+    line = sim.network.link("broker", "screen")
+    line.buffer = 1024
+    if sim.random.random() < 0.5:
+        line.rate = sim.random.choice([1_000, 4_000])
+    else:
+        sim.network.freeze("screen")
+    for n in range(80):
+        await feed.publish(f"news/{sim.random.choice('abc')}", [n, "x" * 100])
+        if n in {20, 50}:
+            late = Reader(screen, sim.random.choice(["news/a", "news/#"]), last=sim.random.choice([None, 5]))
+            sim.nursery.start_soon(late.run)
+            readers.append(late)
+        await sim.sleep(sim.random.choice([0, 0, 0.05]))
+    await sim.sleep(sim.random.choice([0, 2, 8]))
+    line.rate = math.inf
+    sim.network.thaw("screen")
+    return readers
+
+
+@simulate(seeds=36, sometimes=["was behind", "gap", "missed nothing"])
+async def test_served_from_the_log(sim: Simulation) -> None:
+    """`catch_up` [M-004]: the same messages, in order, once; a gap only where the log has moved on."""
+    broker = await sim.broker(small_broker(messages=sim.random.choice([20, 1000]), outbox=8))
+    feed, screen = await sim.client("feed"), await sim.client("screen")
+    readers = await _read_in_trouble(sim, screen, feed)
+    sim.sometimes("was behind", any(session.behind for session in broker.statistics().sessions))
+    await conclude(sim, feed, readers)
+    for reader in readers[:1]:
+        check_whole(reader)
+    sim.sometimes("gap" if readers[0].gaps else "missed nothing")
+    assert _overflowed(broker) == 0 or screen.client.statistics().connections > 1, "nothing is dropped but at a close"
+
+
+@simulate(seeds=36, sometimes=["gap", "kept its connection"])
+async def test_oldest_are_dropped(sim: Simulation) -> None:
+    """`drop_oldest`: with a gap where they stood [G-003], and the connection stays."""
+    await sim.broker(small_broker(overflow=Overflow.DROP_OLDEST, outbox=8))
+    feed, screen = await sim.client("feed"), await sim.client("screen")
+    readers = await _read_in_trouble(sim, screen, feed)
+    await conclude(sim, feed, readers)
+    check_whole(readers[0])
+    sim.sometimes("gap", readers[0].gaps)
+    sim.sometimes("kept its connection", screen.client.statistics().connections == 1)
+
+
+@simulate(seeds=36, sometimes=["conflated", "gap", "no gap"])
+async def test_newest_take_the_place_of_older_ones(sim: Simulation) -> None:
+    """`conflate` [M-010]: the last value of each topic always arrives."""
+    sim.history.conflating = frozenset({"news"})
+    broker = await sim.broker(small_broker(overflow=Overflow.CONFLATE, outbox=sim.random.choice([2, 16])))
+    feed, screen = await sim.client("feed"), await sim.client("screen")
+    readers = await _read_in_trouble(sim, screen, feed)
+    sim.sometimes("conflated", any(space.account.conflated for space in broker.statistics().namespaces))
+    await conclude(sim, feed, readers)
+    sim.sometimes("gap" if readers[0].gaps else "no gap")
