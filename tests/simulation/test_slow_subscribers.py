@@ -113,7 +113,7 @@ async def _read_in_trouble(sim: Simulation, screen: SimulatedClient, feed: Simul
         sim.network.freeze("screen")
     for n in range(80):
         await feed.publish(f"news/{sim.random.choice('abc')}", [n, "x" * 100])
-        if n in {20, 50}:
+        if n in {20, 50, 76}:
             late = Reader(screen, sim.random.choice(["news/a", "news/#"]), last=sim.random.choice([None, 5]))
             sim.nursery.start_soon(late.run)
             readers.append(late)
