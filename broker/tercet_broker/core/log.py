@@ -102,6 +102,13 @@ class Log:
             if record is not None:
                 yield record
 
+    def backwards(self) -> Iterator[Record]:
+        """Yield the run's records, newest first."""
+        for place in range(len(self._run) - 1, self._start - 1, -1):
+            record = self._run[place]
+            if record is not None:
+                yield record
+
     def append(self, record: Record) -> None:
         """Add the next record (its seq is head + 1) and trim what no longer fits, or is too old."""
         size, topic, bounds = len(record.frame), record.topic, self.settings

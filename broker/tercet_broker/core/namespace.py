@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Protocol
 
 from attrs import define, field, frozen
@@ -48,10 +47,7 @@ class Publisher(Protocol):
     connection: int
     user: str | None
     outbox: Outbox
-
-    @property
-    def owner(self) -> Owner:
-        """Whose share it takes of what is everybody's."""
+    owner: Owner
 
 
 @frozen
@@ -77,6 +73,7 @@ class Namespace:
     Attributes:
         spanning: the index of the filters that span namespaces, shared by all of them.
         fan_out: where messages go from here, shared as well.
+        conflates: whether only the newest message of each topic is queued.
     """
 
     name: str
@@ -87,6 +84,7 @@ class Namespace:
     keys: KeyMemory = field(repr=False)
     log: Log = field(init=False, repr=False)
     watch: PositionWatch = field(init=False, repr=False)
+    conflates: bool = field(init=False)
     index: FilterIndex[Outbox] = field(factory=FilterIndex, repr=False)
     retained: RetainedValues = field(factory=RetainedValues, repr=False)
     max_retained_bytes: int = HANDOVER_BYTES  # of all namespaces together
@@ -97,6 +95,7 @@ class Namespace:
 
     def __attrs_post_init__(self) -> None:
         """Make the parts that depend on the settings."""
+        self.conflates = self.settings.policy is Overflow.CONFLATE
         self.log = Log(self.settings.history or _HANDOVER, self.settings.topics)
         self.watch = PositionWatch(self.log, lambda session: session.tell_position(self))
 
@@ -111,11 +110,6 @@ class Namespace:
     def has_history(self) -> bool:
         """Whether `last` and `history` see anything here."""
         return self.settings.history is not None
-
-    @property
-    def conflates(self) -> bool:
-        """Whether only the newest message of each topic is queued."""
-        return self.settings.policy is Overflow.CONFLATE
 
     @property
     def head(self) -> Position:
@@ -247,12 +241,20 @@ class Namespace:
 
     def newest(self, filter_: Filter, count: int, connection: int) -> list[Record]:
         """Return the newest `count` kept records that match and that `connection` may get, oldest first."""
-        if not self.has_history:
+        if not (self.has_history and count):
             return []
-        per_topic = [reversed(topic.records) for topic in self.topics_matching(filter_)]
-        merged = heapq.merge(*per_topic, key=lambda record: -record.seq)
-        found = list(islice((record for record in merged if record.muted != connection), count))
+        if filter_.is_exact:
+            records: Iterable[Record] = chain.from_iterable(
+                reversed(topic.records) for topic in self.topics_matching(filter_)
+            )
+        else:
+            # The run is bounded, and there may be many more topics than it has records.
+            records = (record for record in self.log.backwards() if filter_.matches_levels(record.topic.levels))
+        found = list(islice((record for record in records if record.muted != connection), count))
         found.reverse()
+        if len(found) < count and not filter_.is_exact:
+            older = [record for record in self.beyond_run(filter_, 0) if record.muted != connection]
+            found[:0] = older[len(found) - count :]
         return found
 
     def beyond_run(self, filter_: Filter, after: int) -> list[Record]:

@@ -111,12 +111,24 @@ def start_replay(  # noqa: PLR0913 - a request, who asks, and what bounds it
         if loss is not None and namespace.has_history:
             older = namespace.beyond_run(filter_, loss.after)
     elif last is not None:
-        older = namespace.newest(filter_, last, connection)
+        cursor, older = _start_of_last(namespace, filter_, last, connection)
+        values_through = cursor
     if request.retained is False or not namespace.retained_of(filter_):
         values_through = 0
     replay = Replay(namespace, filter_, connection, cursor=cursor, older=deque(older), retained_through=values_through)
     # After a loss there is a replay, be it an empty one: its gap comes before `live`, not after it.
     return Start(None if replay.is_done and loss is None else replay, recovered, loss)
+
+
+def _start_of_last(namespace: Namespace, filter_: Filter, last: int, connection: int) -> tuple[int, list[Record]]:
+    """Return the seq after which the newest `last` begin, and those of them that are older than the run.
+
+    The others are all that matches from there on: they are read in pages, and nobody need hold them.
+    """
+    found = namespace.newest(filter_, last, connection)
+    older = [record for record in found if record.seq < namespace.log.first]
+    in_run = found[len(older) :]
+    return (in_run[0].seq - 1 if in_run else namespace.log.head), older
 
 
 def read_history(  # noqa: PLR0913 - a request, who asks, and what bounds it

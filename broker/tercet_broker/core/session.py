@@ -112,6 +112,7 @@ class Session:
         connection: its number, from 1, unique within this broker's life.
         label: what the peer is told of that, and what the logs say.
         user: who it is; None is anonymous.
+        owner: whose share it takes of what is everybody's: its user's, or its own where it has none.
         has_fallen_behind: whether it was ever served from the log for being too slow.
         wants_pings: whether the client asked for `ping` messages instead of WebSocket pings.
     """
@@ -124,6 +125,7 @@ class Session:
     outbox: Outbox = field(init=False, repr=False)
     identity: Identity = ANONYMOUS
     user: str | None = None
+    owner: Owner = field(init=False)
     lapses_at: float = math.inf
     wants_pings: bool = False
     is_connected: bool = False
@@ -137,6 +139,7 @@ class Session:
 
     def __attrs_post_init__(self) -> None:
         """Make the outbox."""
+        self.owner = self.connection
         limits = self.broker.settings.limits
         self.outbox = Outbox(
             connection=self.connection,
@@ -147,11 +150,6 @@ class Session:
             overflow=self._overflow,
             fan_out=self.broker.fan_out,
         )
-
-    @property
-    def owner(self) -> Owner:
-        """Whose share it takes of what is everybody's: its user's, or its own where it has none."""
-        return self.connection if self.user is None else self.user
 
     # Requests
 
@@ -319,6 +317,7 @@ class Session:
     def _become(self, identity: Identity, moment: Moment) -> None:
         """Act for an identity from now on."""
         self.identity, self.user = identity, identity.user
+        self.owner = self.connection if identity.user is None else identity.user
         left = _seconds_left(identity, moment)
         self.lapses_at = math.inf if left is None else moment.now + left + self.broker.access.grace
         self.broker.note_expiry(self)
