@@ -74,6 +74,10 @@ class KeyMemory:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def resize(self, limit: int) -> None:
+        """Remember so many at once from now on; those that are remembered stay."""
+        self.limit = self._shares.limit = limit
+
     def recall(self, user: str | None, key: str, topic: str, data: bytes, *, owner: Owner, now: float) -> int | None:  # noqa: PLR0913 - as `remember`
         """Return the seq that this publish was given before, or None if it is new.
 

@@ -104,7 +104,7 @@ class Namespace:
         self.settings = settings
         self.log.settings = settings.history or _HANDOVER
         self.log.max_topics = settings.topics
-        self.keys.limit = settings.keys
+        self.keys.resize(settings.keys)
 
     @property
     def has_history(self) -> bool:
@@ -244,9 +244,8 @@ class Namespace:
         if not (self.has_history and count):
             return []
         if filter_.is_exact:
-            records: Iterable[Record] = chain.from_iterable(
-                reversed(topic.records) for topic in self.topics_matching(filter_)
-            )
+            topic = self._topics.get(filter_.text)
+            records: Iterable[Record] = () if topic is None else reversed(topic.records)
         else:
             # The run is bounded, and there may be many more topics than it has records.
             records = (record for record in self.log.backwards() if filter_.matches_levels(record.topic.levels))
