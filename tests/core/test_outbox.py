@@ -25,7 +25,8 @@ class Box:
         self.wakes += 1
 
     def overflow(self, delivery: Delivery) -> bool:
-        self.outbox.refuse(delivery)
+        if not self.outbox.is_sealed:
+            self.outbox.refuse(delivery)
         return False
 
     def offer(self, frame: bytes) -> bool:

@@ -197,9 +197,14 @@ class Outbox:
         if delivery.account in self.cursors and not isinstance(delivery, ReplayedFrame):
             return True
         if not self.has_room(size):
-            return self.overflow(delivery)
+            return self._call_overflow(delivery)
         self.take(delivery)
         return True
+
+    def _call_overflow(self, delivery: Delivery) -> bool:
+        if self._is_sealed:
+            self.refuse(delivery)  # there may be nobody any more who would do it
+        return self.overflow(delivery)
 
     def has_room(self, size: int, count: int = 1) -> bool:
         """Tell whether so many more deliveries, of so many bytes together, would be taken."""
@@ -257,7 +262,7 @@ class Outbox:
         if place is None or self._is_sealed or (self._sent_of_first and self._items[0] is place):
             place = Newest(name, frame, record.account, record.seq, record.seq)
             if not self.has_room(len(frame)):
-                return self.overflow(place)
+                return self._call_overflow(place)
             self._take_newest(place)
             return True
         for books in (self.account, record.account):

@@ -656,7 +656,6 @@ class Session:
         outbox = self.outbox
         if outbox.is_sealed:
             # Not too slow but closing: what is queued, a Close perhaps, still goes out.
-            outbox.refuse(delivery)
             self.leave()
             return False
         if not isinstance(delivery, Record | Newest):
