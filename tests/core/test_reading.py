@@ -159,3 +159,12 @@ def test_history_does_not_see_the_handover_run(make_world: Callable[..., World])
         assert (reply["messages"], reply["next"], reply["head"], reply["more"]) == ([], head, head, False)
         told = reply.get("gap")
         assert (told and (told["after"], told["through"], told["reason"])) == gap
+
+
+def test_filter_with_very_many_wildcards_is_refused(world: World) -> None:
+    """[N-014]: each of them may double the ways in which a topic is matched."""
+    peer = world.join()
+    assert peer.ask("subscribe", id=1, filter="t/" + "/".join("+" * 6))["op"] == "subscribed"
+    refused = peer.ask("subscribe", id=2, filter="t/" + "/".join("+" * 7))
+    assert (refused["op"], refused["code"]) == ("error", "invalid_filter")
+    assert "6 levels" in refused["message"]

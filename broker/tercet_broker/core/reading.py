@@ -29,6 +29,9 @@ from .namespace import Namespace
 from .replay import Loss, Replay
 from .settings import LimitSettings
 
+# A topic is matched in a walk that can part at each level where a filter has a "+": 2^6 ways at most.
+_MAX_SINGLE_WILDCARDS = 6
+
 
 def parse_valid_filter(text: str) -> Filter:
     """Return `text` as a filter.
@@ -37,9 +40,15 @@ def parse_valid_filter(text: str) -> Filter:
         RefusedError: `invalid_filter`.
     """
     try:
-        return parse_filter(text)
+        filter_ = parse_filter(text)
     except InvalidFilterError as error:
         raise RefusedError(ErrorCode.INVALID_FILTER, str(error)) from error
+    if filter_.levels.count("+") > _MAX_SINGLE_WILDCARDS:
+        raise RefusedError(
+            ErrorCode.INVALID_FILTER,
+            f"a filter may have {_MAX_SINGLE_WILDCARDS} levels that are '+'; use '#', or fewer",
+        )
+    return filter_
 
 
 def locate(namespace: Namespace, since: Position, first: int) -> tuple[int, Loss | None]:
