@@ -32,6 +32,7 @@ from tercet_broker.runtime import (
     DaemonSettings,
     ListenerSettings,
     OpenEndpoint,
+    RateSettings,
     TimeoutSettings,
     TlsSettings,
     open_daemon,
@@ -368,12 +369,14 @@ class Serve(Protocol):
         settings: BrokerSettings = ...,
         timeouts: TimeoutSettings = ...,
         *,
+        rates: RateSettings = ...,
         lane: bool = True,
         open_endpoint: Callable[[Connection], OpenEndpoint] | None = None,
     ) -> AbstractAsyncContextManager[Running]: ...
 
 
 BROKER = BrokerSettings(namespaces={"kept": KEPT}, limits=LimitSettings())
+RATES = RateSettings()
 
 
 @pytest.fixture
@@ -385,12 +388,15 @@ def serve(certificates: Certificates) -> Serve:
         settings: BrokerSettings = BROKER,
         timeouts: TimeoutSettings = TIMEOUTS,
         *,
+        rates: RateSettings = RATES,
         lane: bool = True,
         open_endpoint: Callable[[Connection], OpenEndpoint] | None = None,
     ) -> AsyncIterator[Running]:
         bind = f"{HOST}:0"
         listeners = (ListenerSettings(bind), ListenerSettings(bind, tls=certificates.settings))
-        daemon = Daemon(DaemonSettings(listeners, settings, timeouts), lane=lane, open_endpoint=open_endpoint)
+        daemon = Daemon(
+            DaemonSettings(listeners, settings, timeouts, rates=rates), lane=lane, open_endpoint=open_endpoint
+        )
         async with open_daemon(daemon) as urls:
             ports = {url.partition(":")[0]: int(url.rpartition(":")[2]) for url in urls}
             running = Running(daemon, ports, certificates.context)

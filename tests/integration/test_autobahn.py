@@ -24,7 +24,7 @@ from attrs import define, field
 
 from tercet_broker.core import BrokerSettings, LimitSettings
 from tercet_broker.core.outbox import Outbox
-from tercet_broker.runtime import Connection, TimeoutSettings
+from tercet_broker.runtime import Connection, RateSettings, TimeoutSettings
 from tercet_protocol import CloseCode, Opcode, encode_frame
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ HOST = "127.0.0.1"
 MIB = 1 << 20
 PATIENCE = 200.0  # seconds for one run; it takes about a tenth
 LARGE = BrokerSettings(limits=LimitSettings(message_bytes=16 * MIB, outbox_bytes=64 * MIB))
+RATES = RateSettings(frames_burst=1e6)  # some cases come in tens of thousands of fragments
 TIMEOUTS = TimeoutSettings(handshake=10, connect=300, heartbeat=60, pong=30, write=30, close=1, drain=1)
 
 # The compressed ones need an extension that is never agreed on.
@@ -166,7 +167,7 @@ def read_reports(folder: Path) -> dict[str, dict[str, Any]]:
     ids=["ws", "wss", "ws without lane", "wss without lane"],
 )
 async def test_autobahn(serve: Serve, tmp_path: Path, scheme: str, lane: bool, left_out: list[str], cases: int) -> None:
-    async with serve(LARGE, TIMEOUTS, lane=lane, open_endpoint=Echo) as running:
+    async with serve(LARGE, TIMEOUTS, rates=RATES, lane=lane, open_endpoint=Echo) as running:
         if scheme == "ws":
             reports = await run_autobahn(running.ports["ws"], left_out, tmp_path)
         else:
