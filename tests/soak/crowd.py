@@ -13,14 +13,14 @@ from attrs import define, field
 from .peer import GoneError, Peer
 
 HOST = "127.0.0.1"
-BULK = "b" * 2048
+BULK = "b" * 8192
 TOPICS: dict[str, tuple[float, bool]] = {  # {topic: (messages a second, whether they are retained)}
     **{f"chat/room{n}": (0.5, False) for n in range(50)},
     **{f"ticker/{n}": (2.0, True) for n in range(10)},
     **{f"log/{n}/line": (1.0, False) for n in range(5)},
     "red/all": (0.5, False),
     "blue/all": (0.5, False),
-    "bulk/0": (50.0, False),
+    "bulk/0": (10.0, False),
 }
 _MEAN_STAY = 60.0  # seconds
 _GOODBYE = 10.0  # seconds
@@ -73,6 +73,7 @@ class Crowd:
     draw: random.Random
     counts: Counter[str] = field(factory=Counter)
     _numbers: Counter[str] = field(factory=Counter)  # {topic: how many were published}
+    _unanswered: dict[str, dict[str, object]] = field(factory=dict)  # {topic: the publish that was not acknowledged}
 
     async def dial(self, *, small: bool = False) -> Peer:
         sock = trio.socket.socket()
@@ -99,35 +100,40 @@ class Crowd:
                 crowd.cancel_scope.cancel()
 
     async def _publish(self, topic: str, stopping: trio.Event) -> None:
-        """Be a topic's only publisher, in stays; each message is acknowledged before this one leaves."""
-        rate, retain = TOPICS[topic]
-        bulk = topic.startswith("bulk/")
+        """Be a topic's only publisher, in stays. Who is cut off says the last message again, with the same key."""
         while not stopping.is_set():
-            peer = await self.dial()
-            async with peer.stream:
-                await peer.connect()
-                until = trio.current_time() + self.draw.expovariate(1 / _MEAN_STAY)
-                asked = answered = 0
-                while trio.current_time() < until and not stopping.is_set():
-                    self._numbers[topic] += 1
-                    asked += 1
-                    data = {"n": self._numbers[topic], **({"x": BULK} if bulk else {})}
-                    key = {"key": f"{self.draw.getrandbits(128):032x}"} if asked % 4 == 0 else {}
-                    await peer.send(
-                        {"op": "publish", "id": asked, "topic": topic, "data": data, "retain": retain, **key}
-                    )
-                    while answered < asked:
-                        answered += self._answers(await peer.messages())
-                    await trio.sleep(self.draw.expovariate(rate))
-                with trio.move_on_after(_GOODBYE):
-                    await peer.leave()
+            try:
+                await self._publish_for_a_stay(topic, stopping)
+            except (GoneError, *_ENDS) as error:
+                self.counts[f"publisher {getattr(error, 'code', None) or 'cut'}"] += 1
+                await trio.sleep(1)
 
-    def _answers(self, messages: list[dict[str, Any]]) -> int:
+    async def _publish_for_a_stay(self, topic: str, stopping: trio.Event) -> None:
+        rate, retain = TOPICS[topic]
+        peer = await self.dial()
+        async with peer.stream:
+            await peer.connect()
+            until = trio.current_time() + self.draw.expovariate(1 / _MEAN_STAY)
+            while (trio.current_time() < until and not stopping.is_set()) or topic in self._unanswered:
+                if topic not in self._unanswered:
+                    self._numbers[topic] += 1
+                    data = {"n": self._numbers[topic], **({"x": BULK} if topic.startswith("bulk/") else {})}
+                    key = f"{self.draw.getrandbits(128):032x}"
+                    self._unanswered[topic] = {"topic": topic, "data": data, "retain": retain, "key": key}
+                await peer.send({"op": "publish", "id": 2, **self._unanswered[topic]})
+                while not self._is_answered(await peer.messages()):
+                    pass
+                del self._unanswered[topic]
+                await trio.sleep(self.draw.expovariate(rate))
+            with trio.move_on_after(_GOODBYE):
+                await peer.leave()
+
+    def _is_answered(self, messages: list[dict[str, Any]]) -> bool:
         """Count the replies to publishes; each must be a good one."""
-        replies = [one for one in messages if one["op"] in {"published", "error"}]
+        replies = [one for one in messages if one["op"] in {"published", "error"} and one.get("id") == 2]
         self.counts["published"] += sum(one["op"] == "published" for one in replies)
         self.counts["refused"] += sum(one["op"] == "error" for one in replies)
-        return len(replies)
+        return bool(replies)
 
     async def _seat(self) -> None:
         """One place in the crowd, taken by one after the other."""
@@ -145,7 +151,7 @@ class Crowd:
     async def _listen(self) -> None:
         """Subscribe and read; leave; half of those with a log come back to where they were."""
         topic = self.draw.choice(list(TOPICS))
-        namespace, _, rest = topic.partition("/")
+        namespace = topic.partition("/")[0]
         asks: dict[str, object] = {"filter": topic}
         match namespace:
             case "red" | "blue":

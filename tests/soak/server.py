@@ -24,7 +24,7 @@ SETTINGS = DaemonSettings(
         namespaces={"chat": KEPT, "log": KEPT},
         limits=LimitSettings(outbox_bytes=1 << 20, key_seconds=60.0),
     ),
-    timeouts=TimeoutSettings(handshake=5.0, connect=5.0, write=10.0),
+    timeouts=TimeoutSettings(write=10.0),
 )
 
 

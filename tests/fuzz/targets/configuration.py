@@ -21,11 +21,15 @@ WORDS = [
     *(b'"0.0.0.0:1"', b'"{user}/#"', b'"user:a"', b'"*"', b'"https://x"', b'"10.0.0.0/8"', _HASH.encode()),
 ]
 SEEDS = [
-    b'[[listener]]\nbind = "127.0.0.1:1"\npath = "/x"\norigins = ["https://a.example"]\nbacklog = 5\n'
-    b'trusted_proxies = ["10.0.0.0/8", "::1"]\nproxy_protocol = true\n',
+    (
+        b'[[listener]]\nbind = "127.0.0.1:1"\npath = "/x"\norigins = ["https://a.example"]\nbacklog = 5\n'
+        b'trusted_proxies = ["10.0.0.0/8", "::1"]\nproxy_protocol = true\n'
+    ),
     b"[namespace.a]\nhistory = { messages = 5, seconds = 1.5 }\nretained = false\n[default]\nallow = false\n",
-    b"[limits]\nlast = 5\noutbox_bytes = 1000000\n[timeouts]\nwrite = 1\n[rates]\nrequests = 1.5\n"
-    b'[logging]\nlevel = "debug"\nformat = "json"\n[connections]\ntotal = 5\n',
+    (
+        b"[limits]\nlast = 5\noutbox_bytes = 1000000\n[timeouts]\nwrite = 1\n[rates]\nrequests = 1.5\n"
+        b'[logging]\nlevel = "debug"\nformat = "json"\n[connections]\ntotal = 5\n'
+    ),
     f'[auth]\nrequired = false\n[[auth.token]]\nid = "a"\nhash = "{_HASH}"\nuser = "u"\ngroups = ["g"]\n'.encode(),
     b'[[auth.jwt]]\nissuer = "i"\naudience = "a"\nalgorithm = "ES256"\njwks = "https://x/y"\n',
     b'[[rule]]\nwho = ["user:a", "*"]\nallow = ["publish"]\nfilters = ["chat/{user}/#"]\n',

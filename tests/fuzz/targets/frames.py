@@ -51,7 +51,7 @@ def _read(stream: bytes, step: int, *, lane: bool) -> Iterator[Item]:
         yield int(error.code)
 
 
-def naive(stream: bytes) -> Iterator[Item]:
+def naive(stream: bytes) -> Iterator[Item]:  # noqa: C901 - one sentence of the RFC after the other
     """Read frames as RFC 6455 says it, sentence by sentence; the table at the top of frames.py has the codes."""
     at, opcode, message, count = 0, None, b"", 0
     while len(stream) - at >= 2:

@@ -41,9 +41,11 @@ WORDS = [
     *(b"\\ud800", b"true", b"null", b"1e400", b"-0", b"9007199254740992", b'"seq":0', b'"a/x"', b'"#"'),
 ]
 SEEDS = [
-    b'0{"op":"connect","id":1}\n0{"op":"subscribe","id":2,"filter":"a/#"}\n1{"op":"connect","id":1}\n'
-    b'1{"op":"publish","topic":"a/x","data":{"k":[1,2.5,"\\u00e9"]},"retain":true,"key":"0123456789abcdef"}\n'
-    b'0{"op":"history","id":3,"filter":"a/#","limit":2}\n2{"op":"ping"}\n',
+    (
+        b'0{"op":"connect","id":1}\n0{"op":"subscribe","id":2,"filter":"a/#"}\n1{"op":"connect","id":1}\n'
+        b'1{"op":"publish","topic":"a/x","data":{"k":[1,2.5,"\\u00e9"]},"retain":true,"key":"0123456789abcdef"}\n'
+        b'0{"op":"history","id":3,"filter":"a/#","limit":2}\n2{"op":"ping"}\n'
+    ),
     b"pp\x00\npp\x01\n" + b"".join(bytes((0x70 + i % 3, i, 255 - i, i * 7 % 256, 10)) for i in range(40)),
     b"".join(bytes((0x60 + i % 3, i % 9, i, i, 10)) for i in range(40)) + b"A\nB\nC\nD\n",
 ]

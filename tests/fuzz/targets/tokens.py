@@ -70,7 +70,7 @@ def run(data: bytes) -> None:
 
 async def _verify(token: str) -> Identity | RefusedError:
     settings = AuthSettings(token=(TokenSettings("ok", _HASH, "u"),))
-    authenticator = Authenticator(settings, _Clock(), random.Random(1).randbytes(32), in_turn)  # type: ignore[arg-type]
+    authenticator = Authenticator(settings, _Clock(), random.Random(1).randbytes(32), in_turn)
     async with trio.open_nursery() as nursery:
         await nursery.start(authenticator.run)
         found = await authenticator.verify(token)
