@@ -362,7 +362,7 @@ class Canary:
 
 
 class Serve(Protocol):
-    """Runs a daemon beside a block; see `serve`."""
+    """Runs a daemon beside a block, with further `options` of `DaemonSettings`; see `serve`."""
 
     def __call__(
         self,
@@ -372,6 +372,7 @@ class Serve(Protocol):
         rates: RateSettings = ...,
         lane: bool = True,
         open_endpoint: Callable[[Connection], OpenEndpoint] | None = None,
+        **options: Any,
     ) -> AbstractAsyncContextManager[Running]: ...
 
 
@@ -391,11 +392,14 @@ def serve(certificates: Certificates) -> Serve:
         rates: RateSettings = RATES,
         lane: bool = True,
         open_endpoint: Callable[[Connection], OpenEndpoint] | None = None,
+        **options: Any,
     ) -> AsyncIterator[Running]:
         bind = f"{HOST}:0"
         listeners = (ListenerSettings(bind), ListenerSettings(bind, tls=certificates.settings))
         daemon = Daemon(
-            DaemonSettings(listeners, settings, timeouts, rates=rates), lane=lane, open_endpoint=open_endpoint
+            DaemonSettings(listeners, settings, timeouts, rates=rates, **options),
+            lane=lane,
+            open_endpoint=open_endpoint,
         )
         async with open_daemon(daemon) as urls:
             ports = {url.partition(":")[0]: int(url.rpartition(":")[2]) for url in urls}

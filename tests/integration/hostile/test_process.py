@@ -1,0 +1,119 @@
+"""Resources and signals: `tercet serve` as a process, which is to survive what is done to it from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import trio
+from tests.integration.test_daemon_process import CONFIG, tercet_serve
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Peer
+
+PATIENCE = 30.0
+DESCRIPTORS = 40
+Dial = Callable[[int], Any]
+
+
+async def test_want_of_descriptors_holds_up_newcomers_alone(tmp_path: Path, dial: Dial) -> None:
+    """RLIMIT_NOFILE is used up: who is in is served, newcomers wait, and come in when there is room again."""
+    config = tmp_path / "tercet.toml"
+    config.write_text(CONFIG.format(drain=0.1))
+    async with tercet_serve("--config", str(config)) as server:
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
+        canary: Peer = await dial(server.port)
+        await canary.connect()
+        crowd = [await dial(server.port) for _ in range(2 * DESCRIPTORS)]
+        await server.says(b"cannot accept", 1)
+        with trio.fail_after(PATIENCE):
+            for number in range(2, 50):
+                assert (await canary.ask("publish", id=number, topic="a/b", data=1))["op"] == "published"
+            for peer in crowd:
+                await trio.aclose_forcefully(peer.stream)
+            newcomer: Peer = await dial(server.port)
+            await newcomer.connect()
+            for peer in (newcomer, canary):
+                await peer.leave()
+                await trio.aclose_forcefully(peer.stream)
+        os.kill(server.process.pid, signal.SIGTERM)
+        assert await server.exit_status() == 0
+
+
+async def test_storm_of_sighup_with_bad_configurations(tmp_path: Path, dial: Dial) -> None:
+    """A hundred SIGHUPs, the file ever another that is wrong: nobody notices, and the right one is taken at last."""
+    config = tmp_path / "tercet.toml"
+    good = CONFIG.format(drain=0.1)
+    config.write_text(good)
+    wrong = ["", "[[[", good + "[limits]\nlast = -1\n", "\0" * 1000, "x = " + "[" * 5000, good * 2]
+    async with tercet_serve("--config", str(config)) as server:
+        canary: Peer = await dial(server.port)
+        await canary.connect()
+        with trio.fail_after(PATIENCE):
+            for number in range(2, 102):
+                config.write_text(wrong[number % len(wrong)] or "[")
+                os.kill(server.process.pid, signal.SIGHUP)
+                assert (await canary.ask("publish", id=number, topic="a/b", data=1))["seq"] == number - 1
+            config.write_text(good)
+            before = server.errors.count(b"reloaded")
+            os.kill(server.process.pid, signal.SIGHUP)
+            await server.says(b"reloaded", before + 1)
+            await canary.leave()
+            await trio.aclose_forcefully(canary.stream)
+        os.kill(server.process.pid, signal.SIGTERM)
+        assert await server.exit_status() == 0
+        assert b"Traceback" not in server.errors
+
+
+async def test_storm_of_sigterm(tmp_path: Path, dial: Dial) -> None:
+    """Every kind of signal at once: it stops, with status 0, and says so."""
+    config = tmp_path / "tercet.toml"
+    config.write_text(CONFIG.format(drain=5))
+    async with tercet_serve("--config", str(config)) as server:
+        peers: list[Peer] = [await dial(server.port) for _ in range(10)]
+        for peer in peers:
+            await peer.connect()
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGTERM) * 5:
+            try:
+                os.kill(server.process.pid, number)
+            except ProcessLookupError:
+                break
+        with trio.fail_after(PATIENCE):
+            assert await server.exit_status() == 0
+        assert b"Traceback" not in server.errors
+        for peer in peers:
+            await trio.aclose_forcefully(peer.stream)
+
+
+async def test_what_clients_send_forges_no_line_of_the_log(tmp_path: Path, dial: Dial, wire: Any) -> None:
+    """CR, LF and ANSI sequences in each text that a client has a say in: one object a line, nothing to obey."""
+    config = tmp_path / "tercet.toml"
+    config.write_text(CONFIG.format(drain=0.1) + '[logging]\nlevel = "debug"\nformat = "json"\n')
+    evil = '\r\n\x1b[31m{"event":"forged","level":"error"}\u2028\x9b'
+    async with tercet_serve("--config", str(config)) as server:
+        for path in ("/\x1b[2J", "/%0d%0aforged", "/?\x9b"):
+            peer: Peer = await dial(server.port)
+            await peer.send(wire.upgrade_request(path, user_agent="\x1b[31m", origin="x\x1b]0;x\x07"))
+            await peer.send(wire.client_frame(8, b"\x03\xe8"))
+            await peer.end()
+            await trio.aclose_forcefully(peer.stream)
+        peer = await dial(server.port)
+        await peer.upgrade()
+        assert (await peer.ask("connect", id=1, client=evil))["op"] == "connected"
+        await peer.ask("subscribe", id=2, filter=evil)
+        await peer.ask("publish", id=3, topic=evil, data=evil)
+        await peer.send(wire.client_frame(8, b"\x03\xe8" + evil.encode()))
+        await peer.end()
+        await trio.aclose_forcefully(peer.stream)
+        os.kill(server.process.pid, signal.SIGTERM)
+        assert await server.exit_status() == 0
+    lines = server.errors.decode().splitlines()
+    assert len(lines) > 3
+    assert all(json.loads(line)["event"] != "forged" for line in lines)
+    assert b"\x1b" not in server.errors
+    assert "\x9b" not in server.errors.decode()
