@@ -9,7 +9,8 @@ import base64
 import json
 import ssl
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -84,10 +85,8 @@ def attack(level: str, gets: str) -> Callable[[Run], Run]:
 
 async def pour(peer: Peer, data: bytes) -> None:
     """Send for as long as somebody takes it."""
-    try:
+    with suppress(*_GONE):
         await peer.send(data)
-    except _GONE:
-        pass
 
 
 async def end_of(peer: Peer) -> str:
@@ -348,6 +347,18 @@ async def mute(siege: Siege) -> str:
     return f"{await end_of(peer)} after `timeouts.pong`"
 
 
+@attack("frame", "close 3008 after `timeouts.pong`")
+async def endless_frame(siege: Siege) -> str:
+    """connected, and then a frame byte by byte without an end."""
+    peer = await siege.connected()
+    peer.is_silent = True
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(drip, peer, siege.request("publish", topic="x/y", data="x" * 10_000))
+        got = await end_of(peer)
+        nursery.cancel_scope.cancel()
+    return f"{got} after `timeouts.pong`"
+
+
 @attack("frame", "close 1000, once")
 async def close_flood(siege: Siege) -> str:
     """10,000 Closes."""
@@ -528,7 +539,7 @@ async def broker_topics(siege: Siege) -> str:
 # Tokens: the daemon knows one, and lets strangers in as well
 
 
-def _jwt(header: dict[str, object], claims: dict[str, object]) -> str:
+def _jwt(header: Mapping[str, object], claims: Mapping[str, object]) -> str:
     parts = (json.dumps(part).encode() for part in (header, claims))
     return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)
 
