@@ -24,7 +24,18 @@ MAX_SLOPE = 200.0  # KiB a minute
 _DESCRIPTORS_BESIDE = 200
 _QUIET = 60.0  # seconds within which everything has to be back where it was
 
-COLUMNS = ("minute", "RSS KiB", "tasks", "descriptors", "connections", "published", "delivered", "dropped", "queued")
+COLUMNS = (
+    "minute",
+    "RSS KiB",
+    "blocks",
+    "tasks",
+    "descriptors",
+    "connections",
+    "published",
+    "delivered",
+    "dropped",
+    "queued",
+)
 
 
 def slope(points: list[tuple[float, float]]) -> float:

@@ -34,6 +34,7 @@ def look(daemon: Daemon) -> dict[str, object]:
     accounts = statistics.accounts
     return {
         "rss": resident_bytes(),
+        "blocks": sys.getallocatedblocks(),
         "descriptors": len(os.listdir("/proc/self/fd")),  # noqa: PTH208 - the count alone
         "tasks": trio.lowlevel.current_statistics().tasks_living,
         "connections": statistics.admission.connections,

@@ -347,16 +347,16 @@ async def mute(siege: Siege) -> str:
     return f"{await end_of(peer)} after `timeouts.pong`"
 
 
-@attack("frame", "close 3008 after `timeouts.pong`")
-async def endless_frame(siege: Siege) -> str:
-    """connected, and then a frame byte by byte without an end."""
+@attack("frame", "an answer: each byte is a sign of life")
+async def slow_request(siege: Siege) -> str:
+    """connected, and then a frame byte by byte, longer than `timeouts.pong`."""
     peer = await siege.connected()
-    peer.is_silent = True
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(drip, peer, siege.request("publish", topic="x/y", data="x" * 10_000))
-        got = await end_of(peer)
-        nursery.cancel_scope.cancel()
-    return f"{got} after `timeouts.pong`"
+    await drip(peer, siege.frame(TEXT, b'{"op":"ping","id":2}' + b" " * 60))
+    while (message := await peer.message())["op"] != "pong":
+        pass
+    assert message["id"] == 2
+    await peer.leave()
+    return "an answer: each byte is a sign of life"
 
 
 @attack("frame", "close 1000, once")
