@@ -36,6 +36,7 @@ RIGHT = {
 }
 
 WRONG = [
+    b"PROXY \r\n\r!!\x00",  # found by the fuzzer: in one piece it was waited on, in single bytes refused
     b"GET / HTTP/1.1\r\n",
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\x00",
     b"PROXY TCP4 192.0.2.1 10.0.0.1 4711\r\n",

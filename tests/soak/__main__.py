@@ -94,7 +94,7 @@ class Soak:
         self._judge(before, await self._settle(before))
 
     def _row(self, minute: str, found: dict[str, Any]) -> None:
-        names = ("tasks", "descriptors", "connections", "published", "delivered", "dropped", "queued")
+        names = ("blocks", "tasks", "descriptors", "connections", "published", "delivered", "dropped", "queued")
         click.echo(
             f"| {minute} | {found['rss'] // 1024:,} | " + " | ".join(f"{found[name]:,}" for name in names) + " |"
         )

@@ -85,6 +85,8 @@ class ProxyHeaderReader:
             raise ProxyHeaderError("it begins like no PROXY header")
         elif buffer.endswith(b"\r\n"):
             self.header = _parse_v1(buffer[:-2])
+        elif b"\r\n" in buffer:
+            raise ProxyHeaderError("version 1's line ends too early")
         elif len(buffer) >= _LONGEST_V1:
             raise ProxyHeaderError(f"version 1 has {_LONGEST_V1} bytes at most")
 
