@@ -76,8 +76,8 @@ def _known(*filters: Filter) -> bool:
 
 
 def _check_index(filters: list[Filter]) -> None:
-    outboxes = [Outbox(n, 1, 1, 1, wake=lambda: None, overflow=lambda: None) for n in range(3)]
-    index = FilterIndex()
+    outboxes = [Outbox(n, 1, 1, 1, wake=lambda: None, overflow=lambda _: False) for n in range(3)]
+    index: FilterIndex[Outbox] = FilterIndex()
     entries = [(one, outboxes[number % 3]) for number, one in enumerate(filters)]
     for one, outbox in entries:
         index.add(one, outbox)
