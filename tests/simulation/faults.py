@@ -244,19 +244,21 @@ async def _drain_and_dawdle(self: Link) -> None:
 
 async def _flush_and_forget_latecomers(self: Flusher) -> None:
     while True:
-        if not self._ready:
+        if not self._is_called:
             await self._lot.park()
+        self._is_called = False
+        self.fan_out.settle()
         for link in list(self._ready):
             link.flush(trio.current_time())
         await trio.lowlevel.checkpoint()
         self._ready = []
 
 
-_note_sent = Link._note_sent
+_sent = Outbox.sent
 
 
-def _note_all_sent(self: Link, data: bytes, taken: int, now: float) -> None:
-    _note_sent(self, data, len(data) if taken else 0, now)
+def _note_all_sent(self: Outbox, count: int) -> None:
+    _sent(self, len(self.peek(count + 1)) if count else 0)
 
 
 def _overflow_and_go_on(self: Session, delivery: Delivery) -> bool:
@@ -482,7 +484,7 @@ FAULTS = (
         "partial write taken for whole",
         "What the wire did not take of a write is counted as sent.",
         test_fair_weather.test_large_messages,
-        ((Link, "_note_sent", _note_all_sent),),
+        ((Outbox, "sent", _note_all_sent),),
     ),
     Fault(
         "overflow without an end",

@@ -1,31 +1,35 @@
 """The fan-out: what was published, on its way into the queues of those who get it.
 
 Messages that go to the same connections, one behind the other, are collected
-as a *run* and enter each queue as one item, whose bytes are joined once for
-all. So what a delivery costs is shared: a burst of ten messages to a hundred
-connections is a hundred items, not a thousand.
+as a *run*, whose bytes are joined once for all. So what a delivery costs is
+shared: a burst of ten messages to a hundred connections is a hundred writes,
+not a thousand.
 
-At most one run is open. It is settled, that is: offered to its connections,
+At most one run is open. It is closed and sent once everybody who has something
+to publish had their turn: whoever was asked to do it soon (`settle_soon`)
+calls `close_run`, and `send` until all have it. A connection in whose queue
+nothing stands gets it without any detour through that queue.
+
+Others cannot always wait for that. Then the fan-out is *settled*: the runs are
+put into the queues of those who have not got them, in one step,
 
 - when a message for others comes, or the run is long (but a message for a few
-  who are not among those of the run is offered by itself: it costs little, and
+  who are not among those of a run is offered by itself: it costs little, and
   to settle what goes to a crowd would cost much);
 - before any other request than a publish is served, and before a session
   ends: it goes to those who were subscribed when it was published;
 - before anything else enters a queue that it goes to, so that each queue has
-  one order, the order of what happened;
-- and by whoever was asked to do it soon (`settle_soon`), once everybody who
-  has something to publish had their turn. Without such a helper each message
-  is settled at once.
+  one order, the order of what happened.
 
-Nothing outside can tell when it is: a message in an open run is published,
-and its connections' queues and books show neither more nor less than that.
+Without such a helper each message is settled at once. Nothing outside can tell
+when it is: a message in a run is published, and its connections' queues and
+books show neither more nor less than that.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from attrs import define, field
@@ -59,20 +63,40 @@ class Run:
     count: int
     account: Account
 
+    @classmethod
+    def of(cls, records: list[Record]) -> Run:
+        """Join records."""
+        frame = records[0].frame if len(records) == 1 else b"".join([record.frame for record in records])
+        return cls(records, frame, len(frame), len(records), records[0].account)
+
+
+@define(eq=False)
+class _Sending:
+    """A run on its way to its connections.
+
+    Attributes:
+        targets: all that it goes to.
+        left: those that have not got it yet.
+    """
+
+    run: Run
+    targets: Collection[Outbox]
+    left: Iterator[Outbox]
+
 
 @define(eq=False)
 class FanOut:
-    """What was published and has not been offered yet.
+    """What was published and has not been offered to all who get it.
 
     Attributes:
-        settle_soon: called when a run was opened, to have `settle` called soon.
-        targets: the outboxes that the open run goes to; empty when there is none.
+        settle_soon: called when a run was opened, to have it sent soon.
     """
 
     settle_soon: Callable[[], None] | None = None
-    targets: Collection[Outbox] = _NOBODY
-    _records: list[Record] = field(factory=list, repr=False)
+    _records: list[Record] = field(factory=list, repr=False)  # of the open run, and …
+    _targets: Collection[Outbox] = _NOBODY  # … where it goes; empty when there is none
     _size: int = 0
+    _sending: _Sending | None = field(default=None, repr=False)  # the run before that
 
     def add(self, record: Record, targets: Collection[Outbox]) -> None:
         """Have a message offered to its connections.
@@ -80,14 +104,15 @@ class FanOut:
         `targets` must never be changed afterwards: that the next message goes
         to the same ones is known by its being the same object.
         """
-        if targets is not self.targets or self._size >= _MAX_BYTES or record.account is not self._records[-1].account:
-            if self._records and len(targets) <= _FEW and not any(outbox in self.targets for outbox in targets):
-                _offer(record, targets)
-                return
-            self.settle()
+        if targets is not self._targets or self._size >= _MAX_BYTES or record.account is not self._records[-1].account:
             if not targets:
                 return
-            self.targets = targets
+            if self._records:
+                if len(targets) <= _FEW and not any(self.goes_to(outbox) for outbox in targets):
+                    _offer([record], targets)
+                    return
+                self.settle()
+            self._targets = targets
             if self.settle_soon is not None:
                 self.settle_soon()
         self._records.append(record)
@@ -95,20 +120,59 @@ class FanOut:
         if self.settle_soon is None:
             self.settle()
 
-    def settle(self, most: float = math.inf) -> None:
-        """Offer the open run, if there is one, and if it goes to `most` connections at most."""
-        targets, records = self.targets, self._records
-        if not records or len(targets) > most:
-            return
-        self.targets, self._records, self._size = _NOBODY, [], 0
-        first = records[0]
-        if len(records) == 1:
-            _offer(first, targets)
-            return
-        frame = b"".join([record.frame for record in records])
-        run = Run(records, frame, len(frame), len(records), first.account)
-        for outbox in targets:
-            outbox.offer_run(run)
+    def goes_to(self, outbox: Outbox) -> bool:
+        """Whether a connection may be among those who still have to get something."""
+        return outbox in self._targets or (self._sending is not None and outbox in self._sending.targets)
+
+    def close_run(self) -> None:
+        """Have the open run sent from now on."""
+        if self._records:
+            self._finish_sending()
+            records, targets = self._take_open()
+            self._sending = _Sending(Run.of(records), targets, iter(targets))
+
+    def send(self, most: int, now: float) -> bool:
+        """Send the closed run to the next `most` connections; return whether there are more. One step."""
+        sending = self._sending
+        if sending is None:
+            return False
+        run, passed, reached = sending.run, 0, 0
+        for outbox in islice(sending.left, most):
+            reached += 1
+            passed += outbox.pass_run(run, now)
+        # What the sockets took at once is booked at once for all of them.
+        passed *= run.count
+        run.account.offered += passed
+        run.account.delivered += passed
+        if reached < most and self._sending is sending:
+            self._sending = None
+        return self._sending is not None
+
+    def settle(self) -> None:
+        """Offer whatever is on its way to all who have not got it."""
+        self._finish_sending()
+        self._settle_open()
+
+    def settle_few(self, most: int) -> None:
+        """Offer the open run, if it goes to `most` connections at most, and to none that the closed one goes to."""
+        sending, targets = self._sending, self._targets
+        if len(targets) <= most and (sending is None or not any(outbox in sending.targets for outbox in targets)):
+            self._settle_open()
+
+    def _settle_open(self) -> None:
+        if self._records:
+            records, targets = self._take_open()
+            _offer(records, targets)
+
+    def _take_open(self) -> tuple[list[Record], Collection[Outbox]]:
+        open_ = self._records, self._targets
+        self._targets, self._records, self._size = _NOBODY, [], 0
+        return open_
+
+    def _finish_sending(self) -> None:
+        if self._sending is not None:
+            sending, self._sending = self._sending, None
+            _offer_run(sending.run, sending.left)
 
     def replace(self, record: Record, targets: Collection[Outbox]) -> None:
         """Offer a message at once, in place of a queued one of its topic."""
@@ -117,6 +181,14 @@ class FanOut:
             outbox.offer_newest(record)
 
 
-def _offer(record: Record, targets: Collection[Outbox]) -> None:
+def _offer(records: list[Record], targets: Iterable[Outbox]) -> None:
+    if len(records) == 1:
+        for outbox in targets:
+            outbox.offer(records[0])
+    else:
+        _offer_run(Run.of(records), targets)
+
+
+def _offer_run(run: Run, targets: Iterable[Outbox]) -> None:
     for outbox in targets:
-        outbox.offer(record)
+        outbox.offer_run(run)

@@ -17,8 +17,9 @@ In a namespace that conflates, a delivery keeps its place and changes its
 content: while one of a topic is queued, and no notice behind it, a newer one
 takes its place (`offer_newest`).
 
-The outbox never writes. Whoever owns the socket asks `peek` for bytes, sends
-what the socket takes, and reports that with `sent`.
+Whoever owns the socket asks `peek` for bytes, sends what the socket takes, and
+reports that with `sent`. A run that finds nothing queued is written at once
+(`pass_run`), as far as the socket takes it.
 """
 
 from __future__ import annotations
@@ -54,6 +55,11 @@ class Delivery(Protocol):
     @property
     def account(self) -> Account:
         """The account of its namespace."""
+
+
+def take_nothing(_: bytes) -> int:
+    """Be the `write` of an outbox that cannot be written for now."""
+    return 0
 
 
 @define(eq=False)
@@ -123,8 +129,12 @@ class Outbox:
         account: the books of this connection.
         fan_out: where deliveries come from; settled before a notice that must come behind them.
         wake: called when the first frame comes into an empty queue.
+        write: what takes bytes while the queue is empty: sends what can be sent without waiting, and
+            returns how many bytes that was. Raises OSError where `wake` had better look what is the matter.
         overflow: called with a delivery for which there is no room; returns whether the connection goes on.
         is_behind: whether there will be more once this is sent: somebody waits for that to queue a page of replay.
+        sent_at: when the socket last took anything, by the clock of whoever writes.
+        bytes_sent: bytes that it has taken so far, of all kinds.
         size: bytes queued, of all kinds.
         notices: how many of them are queued.
         grants: what its connection may be sent; None for everything.
@@ -142,6 +152,9 @@ class Outbox:
     account: Account = field(factory=Account)
     fan_out: FanOut = field(factory=FanOut, repr=False)
     is_behind: bool = False
+    write: Callable[[bytes], int] = field(default=take_nothing, repr=False)
+    sent_at: float = 0.0
+    bytes_sent: int = 0
     size: int = 0
     notices: int = 0
     grants: Grants | None = field(default=None, repr=False)
@@ -254,6 +267,51 @@ class Outbox:
             self._awake = True
             self.wake()
         return True
+
+    def pass_run(self, run: Run, now: float) -> bool:
+        """Send a run past the empty queue; return whether the socket took all of it.
+
+        Then it is in the connection's books, and the namespace's are for the
+        caller to keep. What it did not take is queued, and in both.
+        """
+        if self._awake or self._is_odd:
+            self.offer_run(run)
+            return False
+        size = run.size
+        try:
+            taken = self.write(run.frame)
+        except OSError:
+            taken = 0
+        if taken < size:
+            self._take_rest(run, taken, now)
+            return False
+        self.sent_at = now
+        self.bytes_sent += size
+        account, count = self.account, run.count
+        account.offered += count
+        account.delivered += count
+        return True
+
+    def _take_rest(self, run: Run, taken: int, now: float) -> None:
+        """Queue what the socket has not taken of a run."""
+        if not taken:
+            self.offer_run(run)
+            return
+        self.sent_at = now
+        self.bytes_sent += taken
+        for record in run.records:
+            size = len(record.frame)
+            if taken >= size:
+                for books in (self.account, run.account):
+                    books.offered += 1
+                    books.delivered += 1
+                taken -= size
+            elif taken:
+                self.take(record)
+                self.size -= taken
+                self._sent_of_first, taken = taken, 0
+            elif not self.offer(record):
+                return
 
     def offer_newest(self, record: Record) -> bool:
         """Queue a message in place of the queued one of its topic, if no notice has come between them."""
@@ -416,7 +474,7 @@ class Outbox:
 
     def notify(self, frame: bytes) -> None:
         """Queue a reply, a notice or bytes of the WebSocket layer, behind all that was published before."""
-        if self in self.fan_out.targets:
+        if self.fan_out.goes_to(self):
             self.fan_out.settle()
         if self._is_sealed:
             return
@@ -460,6 +518,7 @@ class Outbox:
     def sent(self, count: int) -> None:
         """Note that the socket took the next `count` bytes."""
         items = self._items
+        self.bytes_sent += count
         if count == self.size and len(items) == 1 and isinstance(run := items[0], Run):
             # What happens most often, in fewer steps: all of one run, and nothing else.
             account, books, messages = self.account, run.account, run.count
@@ -529,7 +588,7 @@ class Outbox:
     def close(self) -> None:
         """Drop everything, now and from now on: there is no socket any more, and nobody to be told."""
         self.seal()
-        self.wake, self.overflow = _nothing, _refuse
+        self.wake, self.write, self.overflow = _nothing, take_nothing, _refuse
         self._forget_all()
         self._sent_of_first = 0
 

@@ -602,7 +602,7 @@ class Session:
         A publish may overflow its own publisher's queue. Its reply would then
         be the first after those that the overflow dropped.
         """
-        if self.outbox in self.broker.fan_out.targets and not self._survives_settling():
+        if self.broker.fan_out.goes_to(self.outbox) and not self._survives_settling():
             return
         if not self.is_ended:
             self.outbox.notify(encode_text_frame(encode(event)))

@@ -258,7 +258,7 @@ class Connection:
             messages_in=meter.messages_in,
             bytes_in=meter.bytes_in,
             deliveries=endpoint.outbox.account.delivered,
-            bytes_out=meter.bytes_out,
+            bytes_out=endpoint.outbox.bytes_sent,
         )
 
     def statistics(self) -> ConnectionStatistics | None:
@@ -273,7 +273,7 @@ class Connection:
             seconds=trio.current_time() - self.accepted_at,
             messages_in=meter.messages_in,
             bytes_in=meter.bytes_in,
-            bytes_out=meter.bytes_out,
+            bytes_out=endpoint.outbox.bytes_sent,
         )
 
     # Carrier
@@ -365,7 +365,7 @@ class Connection:
             endpoint.end(CloseCode.TIMEOUT, f"no sign of life within {timeouts.pong:g} s of a ping")
             return math.inf
         self._pinged_at = None
-        quiet_at = min(link.heard_at, link.sent_at) + timeouts.heartbeat
+        quiet_at = min(link.heard_at, link.outbox.sent_at) + timeouts.heartbeat
         if now < quiet_at:
             return _coarsely(quiet_at, timeouts.heartbeat)
         self._pinged_at, self._heard_by_ping = now, link.heard

@@ -130,7 +130,7 @@ class Daemon:
     def __attrs_post_init__(self) -> None:
         """Join the parts."""
         self.broker.fan_out.settle_soon = self._flusher.call
-        self._flusher.settle = self.broker.fan_out.settle
+        self._flusher.fan_out = self.broker.fan_out
         self.broker.users.limit = self.settings.connections.per_user
         self.broker.access = _access(self.settings.auth, self.settings.rules)
         if self.settings.auth is not None:

@@ -7,12 +7,13 @@ however many messages it holds.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import trio
 from attrs import define, field
+
+from ..core.fanout import FanOut
 
 # Writes between two checkpoints: some milliseconds, so that a fan-out to ten
 # thousand connections lets others have their turn.
@@ -28,14 +29,13 @@ class Flushable(Protocol):
 
 @define(eq=False)
 class Flusher:
-    """The links that have something to send, in the order in which they got it.
+    """The links that have something to send, in the order in which they got it, and the fan-out.
 
     Attributes:
-        settle: called to fill the outboxes (`FanOut.settle`): before each pass, and again between the
-            slices of a long one, then only with what is for a few.
+        fan_out: what was published; sent in each pass.
     """
 
-    settle: Callable[[float], None] = field(default=lambda _: None, repr=False)
+    fan_out: FanOut = field(factory=FanOut, repr=False)
     _ready: list[Flushable] = field(factory=list, repr=False)
     _is_called: bool = False
     _lot: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, repr=False)
@@ -63,21 +63,28 @@ class Flusher:
                 await trio.lowlevel.checkpoint()
 
     def flush(self) -> Iterator[None]:
-        """Settle, and write to all that have something; to be iterated over, with others' turns between two items.
+        """Write to all that have something; to be iterated over, with others' turns between two items.
 
         What comes meanwhile for a few does not wait for the rest of what goes to a crowd.
         """
-        self.settle(math.inf)
+        fan_out = self.fan_out
+        fan_out.close_run()
         batch, self._ready = self._ready, []
         self._is_called = False
         self._write(batch[:_SLICE])
         for start in range(_SLICE, len(batch), _SLICE):
             yield
-            self.settle(_SLICE)
-            if self._ready:
-                few, self._ready = self._ready[:_SLICE], self._ready[_SLICE:]
-                self._write(few)
+            self._write_to_few()
             self._write(batch[start : start + _SLICE])
+        while fan_out.send(_SLICE, trio.current_time()):
+            yield
+            self._write_to_few()
+
+    def _write_to_few(self) -> None:
+        self.fan_out.settle_few(_SLICE)
+        if self._ready:
+            few, self._ready = self._ready[:_SLICE], self._ready[_SLICE:]
+            self._write(few)
 
     @staticmethod
     def _write(links: Sequence[Flushable]) -> None:

@@ -23,7 +23,6 @@ answer. Either way `goodbye` does the rest, in bounded time.
 from __future__ import annotations
 
 import enum
-from functools import partial
 from typing import Protocol
 
 import trio
@@ -31,7 +30,7 @@ from attrs import define, field, frozen
 
 from tercet_protocol import CloseCode, Opcode, encode_close_frame, encode_frame
 
-from ..core.outbox import Outbox
+from ..core.outbox import Outbox, take_nothing
 from .flusher import Flusher
 from .frames import Frame, FrameError, FrameReader
 from .meter import AbuseError, Meter
@@ -100,7 +99,6 @@ class Link(trio.abc.Stream):
         write_bytes: … so many bytes, or for all there is, before it counts as gone.
         heard: how often the peer has sent anything.
         heard_at: when the peer last sent anything, in Trio's time.
-        sent_at: when it was last sent anything.
         is_paused: whether it is not read from for a moment, because the peer asks too fast.
         ending: how the connection ends; None while it does not.
     """
@@ -117,7 +115,6 @@ class Link(trio.abc.Stream):
     tracer: LinkTracer | None = field(default=None, repr=False)
     heard: int = 0
     heard_at: float = field(factory=trio.current_time)
-    sent_at: float = field(factory=trio.current_time)
     is_paused: bool = False
     ending: Ending | None = None
     outbox: Outbox = field(init=False, repr=False)
@@ -135,7 +132,8 @@ class Link(trio.abc.Stream):
     def __attrs_post_init__(self) -> None:
         """Have the outbox flushed whenever something is in it."""
         self.outbox = self.endpoint.outbox
-        self.outbox.wake = partial(self.flusher.add, self)
+        self.outbox.wake = self.wake
+        self.outbox.sent_at = trio.current_time()
 
     def greet(self, request: bytes, trailing: bytes) -> None:
         """Give trio-websocket the checked request to read first, and the frames that came behind it."""
@@ -303,7 +301,7 @@ class Link(trio.abc.Stream):
             raise trio.BrokenResourceError("the peer is gone")
         if self._sending is _Sending.NOT_YET:
             # What the broker had to say meanwhile (that it drains, say) goes behind the response.
-            self._sending = _Sending.DIRECT
+            self._become(_Sending.DIRECT)
             self.outbox.put_first(bytes(data))
             self.flusher.add(self)
             return
@@ -321,21 +319,51 @@ class Link(trio.abc.Stream):
 
     # Sending
 
+    def wake(self) -> None:
+        """Have the outbox, in which something is now, flushed soon."""
+        self.flusher.add(self)
+
+    def _become(self, sending: _Sending) -> None:
+        """Enter a phase, and let the outbox be written past its queue in the one in which it may."""
+        self._sending = sending
+        if sending is not _Sending.DIRECT:
+            self.outbox.write = take_nothing
+        else:
+            self.outbox.write = (self.wire.direct if self.tracer is None else None) or self._write_now
+
+    def _write_now(self, data: bytes) -> int:
+        """Write what the socket takes now, past the empty outbox (`Outbox.write`)."""
+        try:
+            taken = self.wire.try_send(data)
+        except Exception as error:  # noqa: BLE001 - the boundary of a connection: the caller serves everybody
+            self._fail_to_send(error)
+            return 0
+        if taken and self.tracer is not None:
+            self.tracer.sent(data[:taken])
+        if not self.wire.is_flushed:
+            self._start_draining()
+        return taken
+
     def flush(self, now: float) -> None:
         """Write what the socket takes now; start the drainer for the rest."""
         if self._sending is not _Sending.DIRECT:
             return
-        is_through = True
         try:
             is_through = self._write(now)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self._break()
         except Exception as error:  # noqa: BLE001 - the boundary of a connection: the flusher is everybody's
+            self._fail_to_send(error)
+        else:
+            if not is_through:
+                self._start_draining()
+
+    def _fail_to_send(self, error: Exception) -> None:
+        if not isinstance(error, trio.BrokenResourceError | trio.ClosedResourceError):
             self.endpoint.fault(error)
-            self._break()
-        if not is_through:
-            self._sending = _Sending.DRAINING
-            self.nursery.start_soon(self._drain)
+        self._break()
+
+    def _start_draining(self) -> None:
+        self._become(_Sending.DRAINING)
+        self.nursery.start_soon(self._drain)
 
     def _write(self, now: float) -> bool:
         """Have the wire take what it takes now; return whether nothing is left, and nothing more to come."""
@@ -344,14 +372,13 @@ class Link(trio.abc.Stream):
             data = outbox.peek(_WRITE)
             taken = wire.try_send(data)
             if taken:
-                self._note_sent(data, taken, now)
+                self._note_taken(data, taken, now)
             if taken < len(data):
                 return False
         return wire.is_flushed and not outbox.is_behind
 
-    def _note_sent(self, data: bytes, taken: int, now: float) -> None:
-        self.sent_at = now
-        self.meter.bytes_out += taken
+    def _note_taken(self, data: bytes, taken: int, now: float) -> None:
+        self.outbox.sent_at = now
         self.outbox.sent(taken)
         if self.tracer is not None:
             self.tracer.sent(data[:taken])
@@ -370,17 +397,17 @@ class Link(trio.abc.Stream):
 
     async def _drain(self) -> None:
         """Write until all is written and every replay is through."""
-        meter = self.meter
+        outbox = self.outbox
         # The slowest that a peer may be: so many bytes in each such time. A byte now and then is no progress.
-        enough, deadline = meter.bytes_out + self.write_bytes, trio.current_time() + self.write_timeout
+        enough, deadline = outbox.bytes_sent + self.write_bytes, trio.current_time() + self.write_timeout
         is_through = False
         try:
             while not is_through:
                 self.endpoint.advance()
-                if meter.bytes_out >= enough:
-                    enough, deadline = meter.bytes_out + self.write_bytes, trio.current_time() + self.write_timeout
+                if outbox.bytes_sent >= enough:
+                    enough, deadline = outbox.bytes_sent + self.write_bytes, trio.current_time() + self.write_timeout
                 with trio.move_on_at(deadline) as stall:
-                    if self.outbox.size:
+                    if outbox.size:
                         await self.wire.wait_writable()
                     else:
                         await self.wire.flush()
@@ -395,7 +422,7 @@ class Link(trio.abc.Stream):
             self.fault(error)
         finally:
             if self._sending is _Sending.DRAINING:
-                self._sending = _Sending.DIRECT
+                self._become(_Sending.DIRECT)
             self._release()
 
     def _stall(self) -> None:
@@ -424,7 +451,7 @@ class Link(trio.abc.Stream):
         """Note that the wire is of no more use."""
         if self.ending is None:
             self.ending = Ending(True, CloseCode.ABNORMAL, "the connection was cut")
-        self._sending = _Sending.BROKEN
+        self._become(_Sending.BROKEN)
         self._stop_reading()
 
     def _stop_reading(self) -> None:
@@ -435,7 +462,7 @@ class Link(trio.abc.Stream):
     def end(self) -> None:
         """Hear that the connection has ended. The flusher may still have it on its list, and must not touch it."""
         self._listening = None
-        self._sending = _Sending.BROKEN
+        self._become(_Sending.BROKEN)
 
     async def goodbye(self) -> None:
         """Flush, hear the peer's Close, see its end, and close the wire.

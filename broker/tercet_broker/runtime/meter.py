@@ -127,7 +127,6 @@ class Meter:
         user: tells whose connection it is, once that is known.
         messages_in: messages that it has sent so far.
         bytes_in: bytes that it has sent so far, behind the request head.
-        bytes_out: bytes that it was sent so far.
     """
 
     shared: Meters
@@ -135,7 +134,6 @@ class Meter:
     user: Callable[[], str | None] = field(default=nobody, repr=False)
     messages_in: int = 0
     bytes_in: int = 0
-    bytes_out: int = 0
     _settings: RateSettings = field(init=False, repr=False)
     _own: Buckets = field(init=False, repr=False)
     _theirs: Buckets | None = field(default=None, init=False, repr=False)  # the user's

@@ -15,7 +15,7 @@ import contextlib
 import socket
 import ssl
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import trio
@@ -55,6 +55,11 @@ class Wire(ABC):
 
     def certificate(self) -> Mapping[str, Any] | None:
         """Return the peer's certificate as `ssl.SSLSocket.getpeercert` does; None if it has shown none."""
+        return None
+
+    @property
+    def direct(self) -> Callable[[bytes], int] | None:
+        """What `try_send` comes down to while it is flushed: it raises OSError instead. None if there is more to it."""
         return None
 
     @abstractmethod
@@ -122,6 +127,11 @@ class SocketWire(Wire):
     def is_encrypted(self) -> bool:
         """Whether `handshake` is one of TLS."""
         return self.context is not None
+
+    @property
+    def direct(self) -> Callable[[bytes], int] | None:
+        """The socket's own `send`, unless something has to be encrypted."""
+        return self.sock.send if self.context is None else None
 
     def certificate(self) -> Mapping[str, Any] | None:
         """Return what the client has shown, if the context has asked for it and found it right."""
