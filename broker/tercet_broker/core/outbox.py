@@ -24,7 +24,6 @@ reports that with `sent`. A run that finds nothing queued is written at once
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -161,7 +160,7 @@ class Outbox:
     is_held: bool = False
     cursors: Mapping[Account, Cursor] = field(default=_NOTHING, repr=False)
     slow_since: float | None = None
-    _items: deque[Item] = field(factory=deque, repr=False)
+    _items: list[Item] = field(factory=list, repr=False)  # (an empty deque takes ten times the memory)
     # (Shared while they are empty, as they almost always are: a dict takes memory.)
     _newest: dict[str, Newest] = field(default=_NOTHING, repr=False)  # {topic: its place}, behind the last notice
     # The gaps at the end of the queue, of namespaces of which nothing is queued that could be dropped instead.
@@ -380,13 +379,15 @@ class Outbox:
     def _drop_oldest(self, loss: LossNotice, max_messages: int, max_bytes: int) -> None:
         """Drop live deliveries of one namespace from the front, until so much at most is queued."""
         books, account = loss.account, self.account
-        kept: deque[Item] = deque()
+        kept: list[Item] = []
         gap: LossNotice | None = None  # where there is no notice between it and what is looked at
-        items = self._items
+        items, place = self._items, 0
         if self._sent_of_first:
-            kept.append(items.popleft())
-        while items and (account.queued > max_messages or self.size - self._notice_bytes > max_bytes):
-            item = items.popleft()
+            kept.append(items[0])
+            place = 1
+        while place < len(items) and (account.queued > max_messages or self.size - self._notice_bytes > max_bytes):
+            item = items[place]
+            place += 1
             if isinstance(item, Notice):
                 if isinstance(item, LossNotice) and item.account is books:
                     if gap is None:
@@ -400,7 +401,8 @@ class Outbox:
             elif isinstance(item, ReplayedFrame) or item.account is not books:
                 pass
             elif isinstance(item, Run):
-                items.extendleft(reversed(item.records))
+                place -= 1
+                items[place : place + 1] = item.records
                 continue
             else:
                 first, seq = _range(item)
@@ -412,7 +414,7 @@ class Outbox:
                 self._cover(gap, first - 1, seq, 1)
                 continue
             kept.append(item)
-        items.extendleft(reversed(kept))
+        items[:place] = kept
 
     def _cover(self, gap: LossNotice, after: int, through: int, dropped: int) -> None:
         before = len(gap.frame)
@@ -491,7 +493,7 @@ class Outbox:
         self.notices += 1
         self._notice_bytes += len(frame)
         self._append(Notice(frame), len(frame))
-        self._items.rotate(1)
+        self._items.insert(0, self._items.pop())
 
     def peek(self, limit: int) -> bytes:
         """Return the bytes to send next: whole frames up to about `limit` bytes, at least one; b"" if none.
@@ -532,18 +534,26 @@ class Outbox:
             return
         self.size -= count
         count += self._sent_of_first
-        while items and count >= (length := len(items[0].frame)):
-            count -= length
-            self._deliver(items.popleft(), length)
+        count = self._deliver_whole(count)
         if count and isinstance(run := items[0], Run):
-            items.popleft()
-            items.extendleft(reversed(run.records))
-            while count >= (length := len(items[0].frame)):
-                count -= length
-                self._deliver(items.popleft(), length)
+            items[:1] = run.records
+            count = self._deliver_whole(count)
         self._sent_of_first = count
         if not items:
             self._awake = False
+
+    def _deliver_whole(self, count: int) -> int:
+        """Book the items that so many bytes are; return how many are left over of the next one."""
+        whole = 0
+        for item in self._items:
+            length = len(item.frame)
+            if count < length:
+                break
+            count -= length
+            whole += 1
+            self._deliver(item, length)
+        del self._items[:whole]
+        return count
 
     def _deliver(self, item: Item, size: int) -> None:
         """Book what the socket has taken."""
@@ -570,7 +580,7 @@ class Outbox:
         still starts at a frame boundary.
         """
         items = self._items
-        first = items.popleft() if self._sent_of_first else None
+        first = items.pop(0) if self._sent_of_first else None
         self._forget_all()
         if first is None:
             self._awake = False

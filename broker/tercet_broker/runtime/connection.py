@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import NoReturn, Protocol
 
 import structlog
@@ -75,6 +75,10 @@ class OpenEndpoint(Endpoint, Protocol):
         """Hear that it has ended."""
 
 
+def _note_nothing(connection: Connection) -> None:
+    pass
+
+
 @frozen
 class Services:
     """What all connections of a daemon share.
@@ -88,6 +92,8 @@ class Services:
         admission: the books of all connections.
         failures: the books of tokens that were wrong.
         meters: what they may ask for.
+        established: called once a connection has become a WebSocket, and …
+        ended: … when it is none any more.
         lane: whether whole data frames bypass trio-websocket.
     """
 
@@ -102,6 +108,8 @@ class Services:
     admission: Admission = Factory(Admission)
     failures: Failures = Factory(lambda: Failures(ConnectionSettings().failed_tokens))
     meters: Meters = Factory(Meters)
+    established: Callable[[Connection], None] = _note_nothing
+    ended: Callable[[Connection], None] = _note_nothing
     tracer: Tracer | None = None
     lane: bool = True
 
@@ -111,8 +119,6 @@ class Connection:
     """One connection. It is the core's `Carrier` and has deadlines (`Timed`).
 
     Attributes:
-        established: called once it has become a WebSocket, and …
-        ended: … when it is none any more.
         drain_at: when a planned stop closes it, in Trio's time.
         arrival: what was known of it when it became a WebSocket.
         handshake: how it came in, and from which address.
@@ -123,8 +129,6 @@ class Connection:
     services: Services = field(repr=False)
     doorway: Doorway = field(factory=Doorway, repr=False)
     pass_: Ticket | None = field(default=None, repr=False)
-    established: Callable[[Connection], None] = field(default=lambda _: None, repr=False)
-    ended: Callable[[Connection], None] = field(default=lambda _: None, repr=False)
     drain_at: float = math.inf
     arrival: Arrival = field(factory=Arrival, repr=False)
     ticket: int = 0
@@ -179,9 +183,11 @@ class Connection:
                     log.info("connection opened", connection=endpoint.label, peer=self.handshake.peer)
                     self._connect_by = self.accepted_at + services.timeouts.connect
                     services.deadlines.schedule(self, self._next_look(began))
-                    self.established(self)
-                    with suppress(ConnectionClosed):
+                    services.established(self)
+                    try:  # noqa: SIM105 - an object less for each of the thousands that stay here
                         await self._talk(link, nursery, subprotocol)
+                    except ConnectionClosed:
+                        pass
                     endpoint.leave()
                     with trio.move_on_after(services.timeouts.close):
                         await link.goodbye()
@@ -212,7 +218,7 @@ class Connection:
         with ExitStack() as at_end:
             at_end.callback(self._let_go)
             at_end.callback(self._log_end, began)
-            at_end.callback(self.ended, self)
+            at_end.callback(self.services.ended, self)
             at_end.callback(endpoint.close)
             at_end.callback(endpoint.leave)
             at_end.callback(self.services.deadlines.schedule, self, math.inf)

@@ -203,6 +203,8 @@ class Daemon:
             admission=self.admission,
             failures=self.failures,
             meters=self.meters,
+            established=self._enter,
+            ended=self._leave,
             tracer=self.tracer,
             lane=self.lane,
         )
@@ -222,7 +224,7 @@ class Daemon:
                 await wire.aclose()
                 return
             services = self._services or self._make_services()
-            connection = Connection(wire, services, doorway, ticket, established=self._enter, ended=self._leave)
+            connection = Connection(wire, services, doorway, ticket)
             connections.start_soon(connection.serve)
 
         return serve
