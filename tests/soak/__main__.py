@@ -27,6 +27,8 @@ _QUIET = 60.0  # seconds within which everything has to be back where it was
 COLUMNS = (
     "minute",
     "RSS KiB",
+    "heap KiB",
+    "gaps KiB",
     "blocks",
     "tasks",
     "descriptors",
@@ -96,7 +98,9 @@ class Soak:
     def _row(self, minute: str, found: dict[str, Any]) -> None:
         names = ("blocks", "tasks", "descriptors", "connections", "published", "delivered", "dropped", "queued")
         click.echo(
-            f"| {minute} | {found['rss'] // 1024:,} | " + " | ".join(f"{found[name]:,}" for name in names) + " |"
+            f"| {minute} | "
+            + "".join(f"{found[name] // 1024:,} | " for name in ("rss", "heap", "gaps"))
+            + " | ".join(f"{found[name]:,}" for name in names) + " |"
         )
 
     async def _settle(self, before: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ of JSON, its counts at that moment; it stops when the input ends.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import sys
@@ -28,12 +29,37 @@ SETTINGS = DaemonSettings(
 )
 
 
+class _Heap(ctypes.Structure):
+    """What glibc tells of its heap: `mallinfo2(3)`."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keep")
+    )
+
+
+def heap() -> tuple[int, int]:
+    """Return how many bytes of the C heap are in use, and how many are free in between; zeros without glibc.
+
+    Objects of up to 512 bytes are not in there, for Python has arenas of its own for them: they are the `blocks`.
+    """
+    try:
+        mallinfo = ctypes.CDLL(None).mallinfo2
+    except (OSError, AttributeError):
+        return 0, 0
+    mallinfo.restype = _Heap
+    found = mallinfo()
+    return found.uordblks + found.hblkhd, found.fordblks
+
+
 def look(daemon: Daemon) -> dict[str, object]:
     """Return the counts: what must be flat, what must add up, and what was done."""
     statistics = daemon.statistics()
     accounts = statistics.accounts
     return {
         "rss": resident_bytes(),
+        "heap": heap()[0],
+        "gaps": heap()[1],
         "blocks": sys.getallocatedblocks(),
         "descriptors": len(os.listdir("/proc/self/fd")),  # noqa: PTH208 - the count alone
         "tasks": trio.lowlevel.current_statistics().tasks_living,
