@@ -100,7 +100,8 @@ class Soak:
         click.echo(
             f"| {minute} | "
             + "".join(f"{found[name] // 1024:,} | " for name in ("rss", "heap", "gaps"))
-            + " | ".join(f"{found[name]:,}" for name in names) + " |"
+            + " | ".join(f"{found[name]:,}" for name in names)
+            + " |"
         )
 
     async def _settle(self, before: dict[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from .doorway import Doorway
 from .networks import IpAddress, parse_address
 from .service_manager import InheritedSocketError, inherited_sockets
 from .settings import ListenerSettings, TlsSettings
-from .wire import SocketWire, Wire
+from .wire import SocketWire, Wire, make_buffer
 
 log = structlog.get_logger("tercet")
 
@@ -93,6 +93,7 @@ class SocketListener:
     context: ssl.SSLContext | None = field(default=None, repr=False)
     exhausted: int = 0
     is_local: bool = True
+    _buffer: memoryview = field(factory=make_buffer, init=False, repr=False)
 
     @property
     def path(self) -> str:
@@ -132,7 +133,9 @@ class SocketListener:
                     with contextlib.suppress(OSError):  # it may be gone already
                         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 on_failure.pop_all()
-            return SocketWire(sock, _peer_name(address), self.is_private, _ip_address(address), self.context)
+            return SocketWire(
+                sock, _peer_name(address), self.is_private, _ip_address(address), self.context, self._buffer
+            )
 
     async def aclose(self) -> None:
         """Close the socket; what waits in `accept` ends with `trio.ClosedResourceError`."""

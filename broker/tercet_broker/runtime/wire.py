@@ -16,7 +16,7 @@ import socket
 import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import trio
 from attrs import define, field
@@ -24,7 +24,7 @@ from attrs import define, field
 from ..core import Identity
 from .networks import IpAddress
 
-_TLS_READ = 64 * 1024  # bytes of ciphertext taken from the kernel at once
+_READ = 64 * 1024  # bytes taken from the kernel at once
 _TLS_PIECE = 64 * 1024  # bytes encrypted before the kernel is offered them
 _MAX_UNSENT = 256 * 1024  # bytes of ciphertext that wait for the kernel, of one piece and of OpenSSL's own answers
 _STREAM_PIECE = 64 * 1024  # bytes that a stream is given at once
@@ -101,6 +101,15 @@ class Wire(ABC):
         """Close it, without ceremony. Idempotent; done even when cancelled."""
 
 
+def make_buffer() -> memoryview:
+    """Return memory to read into, for any number of wires of one Trio run.
+
+    A buffer of its own for each read, most of which is given back at once,
+    would leave the heap full of holes: a test by the hour has seen it grow.
+    """
+    return memoryview(bytearray(_READ))
+
+
 @define(eq=False)
 class SocketWire(Wire):
     """A non-blocking stream socket, plain or (with a `context`) encrypted.
@@ -115,6 +124,7 @@ class SocketWire(Wire):
     is_private: bool = True
     address: IpAddress | None = None
     context: ssl.SSLContext | None = field(default=None, repr=False)
+    buffer: memoryview = field(factory=make_buffer, repr=False)  # nothing is in it between two steps
     is_flushed: bool = field(default=True, init=False)  # not while the kernel has not taken all of …
     _unsent: bytes = field(default=b"", repr=False)  # … what OpenSSL has encrypted
     _tls: ssl.SSLObject | None = field(default=None, init=False, repr=False)
@@ -174,12 +184,12 @@ class SocketWire(Wire):
             if self._closed:
                 raise trio.ClosedResourceError("the connection is closed")
             try:
-                data = self.sock.recv(_TLS_READ)
+                count = self.sock.recv_into(self.buffer)
             except BlockingIOError:
                 await trio.lowlevel.wait_readable(self.sock)
             else:
-                self._incoming.write(data)
-                return bool(data)
+                self._incoming.write(self.buffer[:count])
+                return bool(count)
 
     def _collect(self) -> None:
         """Take over what OpenSSL has encrypted.
@@ -256,36 +266,43 @@ class SocketWire(Wire):
             if self._closed:
                 raise trio.ClosedResourceError("the connection is closed")
             try:
-                data = self.sock.recv(limit) if self._tls is None else self._decrypt(self._tls, limit)
+                count = self._read(min(limit, _READ))
             except (BlockingIOError, ssl.SSLWantReadError):
                 await trio.lowlevel.wait_readable(self.sock)
             except (OSError, ValueError) as error:
                 raise trio.BrokenResourceError(f"the peer is gone: {error}") from error
             else:
+                data = bytes(self.buffer[:count])
                 if not waited:
                     # A peer whose bytes are always there already must not keep others from their turn.
                     # Shielded: what was read would be lost.
                     await trio.lowlevel.cancel_shielded_checkpoint()
                 # (OpenSSL may hold back the rest of what it was given.)
-                self._is_empty = len(data) < limit and self._tls is None
+                self._is_empty = count < min(limit, _READ) and self._tls is None
                 return data
             waited = True
 
-    def _decrypt(self, tls: ssl.SSLObject, limit: int) -> bytes:
-        """Return what OpenSSL makes of what there is; b"" at the end, with or without a close_notify."""
+    def _read(self, limit: int) -> int:
+        """Read into the buffer what there is; return how much that was, 0 at the end."""
+        if self._tls is None:
+            return self.sock.recv_into(self.buffer, limit)
+        return self._decrypt(self._tls, limit)
+
+    def _decrypt(self, tls: ssl.SSLObject, limit: int) -> int:
+        """Read what OpenSSL makes of what there is; 0 at the end, with or without a close_notify."""
         while True:
             try:
-                return tls.read(limit)
+                return cast("int", tls.read(limit, self.buffer))  # (typeshed knows of one of its two forms only)
             except ssl.SSLWantReadError:
                 self._collect()
                 if self._unsent:
                     self._push()
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-                return b""
-            data = self.sock.recv(_TLS_READ)
-            if not data:
-                return b""
-            self._incoming.write(data)
+                return 0
+            count = self.sock.recv_into(self.buffer)
+            if not count:
+                return 0
+            self._incoming.write(self.buffer[:count])
 
     async def send_eof(self) -> None:
         """Half-close the TCP connection.
