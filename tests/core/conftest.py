@@ -51,19 +51,11 @@ class FakeCarrier:
     """Notes what a session tells its carrier."""
 
     wakes: int = 0
-    room: int = 0  # bytes that the socket takes of what does not go through the queue, and …
-    passed: bytes = b""  # … has taken of that
     asked: deque[tuple[str, Answer]] = field(factory=deque)  # tokens to be verified
     closed: tuple[CloseCode, str] | None = None
 
     def wake(self) -> None:
         self.wakes += 1
-
-    def write(self, data: bytes) -> int:
-        taken = data[: self.room]
-        self.room -= len(taken)
-        self.passed += taken
-        return len(taken)
 
     def close(self, code: CloseCode, reason: str) -> None:
         assert self.closed is None, "a connection is closed once"
@@ -107,17 +99,9 @@ class Peer:
         self.world.broker.fan_out.settle()
         data = self.session.outbox.peek(count)[:count]
         self.session.outbox.sent(len(data))
-        self._receive(data)
-        return len(data)
-
-    def pass_by(self) -> None:
-        """Receive what the socket took past the queue."""
-        data, self.carrier.passed = self.carrier.passed, b""
-        self._receive(data)
-
-    def _receive(self, data: bytes) -> None:
         arrived, self.partial = split_frames(self.partial + data)
         self.payloads.extend(arrived)
+        return len(data)
 
     def take(self) -> list[dict[str, Any]]:
         """Drain the connection and return the events that arrived since the last time."""

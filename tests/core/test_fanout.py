@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from collections.abc import Callable
 
 import hypothesis.strategies as st
 from attrs import define, field
@@ -85,6 +86,34 @@ class Hall:
             self.added[number] += 1
             self.readers[number].expected += frame
 
+    def do_publish(self, crowd: int, count: int) -> None:
+        for _ in range(count):
+            self.publish(crowd)
+
+    def do_close(self, *_: int) -> None:
+        self.fan_out.close_run()
+
+    def do_send(self, most: int, room: int) -> None:
+        for reader in self.readers:
+            reader.room = room
+        self.fan_out.send(most, NOW)
+
+    def do_settle(self, *_: int) -> None:
+        self.fan_out.settle()
+
+    def do_settle_few(self, most: int, _: int) -> None:
+        self.fan_out.settle_few(most)
+
+    def do_notify(self, number: int, _: int) -> None:
+        self.readers[number].outbox.notify(b"[notice]")
+        self.readers[number].expected += b"[notice]"
+
+    def do_flush(self, number: int, count: int) -> None:
+        self.readers[number].flush(count)
+
+    def do_break(self, number: int, _: int) -> None:
+        self.readers[number].is_broken = True
+
     def check(self) -> None:
         for books in (self.books, *(reader.outbox.account for reader in self.readers)):
             assert books.statistics().balanced
@@ -93,43 +122,23 @@ class Hall:
 
 
 STEPS = st.one_of(
-    st.tuples(st.just("publish"), st.integers(0, 3), st.integers(1, 4)),
-    st.tuples(st.just("close"), st.just(0), st.just(0)),
-    st.tuples(st.just("send"), st.integers(1, 4), st.sampled_from([0, 1, 4, 9, 100])),
-    st.tuples(st.just("settle"), st.just(0), st.just(0)),
-    st.tuples(st.just("few"), st.integers(0, 4), st.just(0)),
-    st.tuples(st.just("notify"), st.integers(0, 3), st.just(0)),
-    st.tuples(st.just("flush"), st.integers(0, 3), st.integers(0, 40)),
-    st.tuples(st.just("break"), st.integers(0, 3), st.just(0)),
+    st.tuples(st.just(Hall.do_publish), st.integers(0, 3), st.integers(1, 4)),
+    st.tuples(st.just(Hall.do_close), st.just(0), st.just(0)),
+    st.tuples(st.just(Hall.do_send), st.integers(1, 4), st.sampled_from([0, 1, 4, 9, 100])),
+    st.tuples(st.just(Hall.do_settle), st.just(0), st.just(0)),
+    st.tuples(st.just(Hall.do_settle_few), st.integers(0, 4), st.just(0)),
+    st.tuples(st.just(Hall.do_notify), st.integers(0, 3), st.just(0)),
+    st.tuples(st.just(Hall.do_flush), st.integers(0, 3), st.integers(0, 40)),
+    st.tuples(st.just(Hall.do_break), st.integers(0, 3), st.just(0)),
 )
 
 
 @given(st.lists(STEPS, max_size=30))
-def test_each_connection_gets_one_order(steps: list[tuple[str, int, int]]) -> None:
+def test_each_connection_gets_one_order(steps: list[tuple[Callable[[Hall, int, int], None], int, int]]) -> None:
     """What is written past a queue, what is queued and what is said in between come as they were published."""
     hall = Hall()
-    for what, which, count in steps:
-        match what:
-            case "publish":
-                for _ in range(count):
-                    hall.publish(which)
-            case "close":
-                hall.fan_out.close_run()
-            case "send":
-                for reader in hall.readers:
-                    reader.room = count
-                hall.fan_out.send(which, NOW)
-            case "settle":
-                hall.fan_out.settle()
-            case "few":
-                hall.fan_out.settle_few(which)
-            case "notify":
-                hall.readers[which].outbox.notify(b"[notice]")
-                hall.readers[which].expected += b"[notice]"
-            case "flush":
-                hall.readers[which].flush(count)
-            case "break":
-                hall.readers[which].is_broken = True
+    for do, which, count in steps:
+        do(hall, which, count)
         hall.check()
     hall.fan_out.settle()
     hall.check()

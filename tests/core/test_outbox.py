@@ -16,8 +16,6 @@ class Box:
 
     books: Account = field(factory=Account)
     wakes: int = 0
-    room: int = 0  # bytes that the socket takes of what does not go through the queue, and …
-    passed: bytes = b""  # … has taken of that
     outbox: Outbox = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -25,12 +23,6 @@ class Box:
 
     def wake(self) -> None:
         self.wakes += 1
-
-    def write(self, data: bytes) -> int:
-        taken = data[: self.room]
-        self.room -= len(taken)
-        self.passed += taken
-        return len(taken)
 
     def overflow(self, delivery: Delivery) -> bool:
         if not self.outbox.is_sealed:
