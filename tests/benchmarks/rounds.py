@@ -9,7 +9,7 @@ from pathlib import Path
 import trustme
 from attrs import evolve, frozen
 
-from .baselines import BARE, FLOOR, NAIVE, NO_LANE, NO_RUNS
+from .baselines import BARE, FLOOR, NAIVE, NO_LANE, NO_PASSING, NO_RUNS
 from .cores import Cores
 from .measuring import Pace, measure
 from .mosquitto import Mosquitto
@@ -25,7 +25,7 @@ BEFORE = "before"
 
 def all_peers(before: Path | None = None) -> dict[str, Peer]:
     """Return {name: peer}, in the order of the tables; `before` is another checkout of Tercet."""
-    peers: list[Peer] = [Tercet(), Nats(), Mosquitto(), NAIVE, BARE, FLOOR, NO_LANE, NO_RUNS]
+    peers: list[Peer] = [Tercet(), Nats(), Mosquitto(), NAIVE, BARE, FLOOR, NO_LANE, NO_PASSING, NO_RUNS]
     if before is not None:
         peers.insert(1, Tercet(BEFORE, before))
     return {peer.name: peer for peer in peers}

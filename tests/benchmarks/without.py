@@ -1,9 +1,10 @@
 """Tercet without something that makes it fast, to measure what that is worth.
 
-    python without.py PORT lane|runs
+    python without.py PORT lane|runs|passing
 
 Without the *lane*, every frame goes through trio-websocket. Without *runs*,
-every message is queued for every subscriber by itself. Nothing else differs.
+every message is queued for every subscriber by itself. Without *passing*, a
+run is queued even where nothing stands before it. Nothing else differs.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 import structlog
 import trio
 
+from tercet_broker.core.fanout import FanOut
 from tercet_broker.runtime import Daemon, DaemonSettings, ListenerSettings, TimeoutSettings
 
 
@@ -27,6 +29,8 @@ def main() -> None:
     daemon = Daemon(settings, lane=what != "lane")
     if what == "runs":
         daemon.broker.fan_out.settle_soon = None  # at once, then
+    if what == "passing":
+        FanOut.close_run = FanOut.settle  # type: ignore[method-assign]
     trio.run(daemon.run)
 
 

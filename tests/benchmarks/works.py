@@ -10,7 +10,7 @@ LARGE = 4096
 _ALL = ("tercet", "nats", "mosquitto", "naive", "floor")
 _BROKERS = ("tercet", "nats", "mosquitto", "naive")
 _FAST = ("tercet", "nats")
-_STEPS = ("naive", "no lane", "no runs", "tercet", "floor")
+_STEPS = ("naive", "no lane", "no runs", "no passing", "tercet", "floor")
 
 
 @frozen
