@@ -165,8 +165,11 @@ class Link(trio.abc.Stream):
     async def _serve_until_frame(self) -> Frame | None:
         """Serve what comes until there is a frame for trio-websocket; None if the connection ends first."""
         while self.ending is None:
-            await self._wait_until_served()
-            await self._wait_for_rate()
+            if self._is_held or self.outbox.is_congested:
+                await self._wait_until_served()
+            self._is_refusing = False
+            if pause := self.meter.pause(trio.current_time()):
+                await self._wait_for_rate(pause)
             frame = self._serve_frames()
             if frame is not None:
                 self._handed_over = (self._handed_over + 1) % _HANDED_OVER
@@ -187,17 +190,17 @@ class Link(trio.abc.Stream):
         if not data:
             self._break()
 
-    async def _wait_for_rate(self) -> None:
+    async def _wait_for_rate(self, pause: float) -> None:
         """Wait while the peer is over its rate; but what has waited for too long is refused at once."""
         meter = self.meter
-        self._is_refusing = False
-        while self.ending is None and (pause := meter.pause(now := trio.current_time())):
-            if not self._is_hungry and meter.is_overdue(now):
+        while self.ending is None and pause:
+            if not self._is_hungry and meter.is_overdue(trio.current_time()):
                 self._is_refusing = True
                 return
             self.is_paused = True
             await trio.sleep(pause)
             self.is_paused = False
+            pause = meter.pause(trio.current_time())
 
     async def _wait_until_served(self) -> None:
         """Wait while trio-websocket has a message of ours, or the peer does not take what it asked for."""
@@ -213,7 +216,8 @@ class Link(trio.abc.Stream):
 
     def _serve_frames(self) -> Frame | None:
         """Serve frames by the lane, as many as is fair; return the first one that is not the lane's."""
-        endpoint, outbox, deliver = self.endpoint, self.outbox, self.deliver
+        endpoint, outbox = self.endpoint, self.outbox
+        receive = self._refuse if self._is_refusing else endpoint.receive
         self._is_hungry = False
         enough = endpoint.look_at_clock() + _SERVED_SECONDS
         left = room = _SERVED if self._is_refusing else self.meter.room(_SERVED)
@@ -222,8 +226,11 @@ class Link(trio.abc.Stream):
             while left > 0:
                 for payload in self.reader.texts() if self.lane and self.tracer is None else ():
                     left -= 1
-                    deliver(payload, is_text=True)
-                    if self.ending is not None or outbox.is_congested:
+                    try:
+                        receive(payload, is_text=True)
+                    except Exception as error:  # noqa: BLE001 - as in `deliver`, which would be a call more
+                        self._fail_to_serve(error)
+                    if self.ending is not None or ((outbox.size or outbox.is_held) and outbox.is_congested):
                         return None
                     if not left % _SERVED_AT_ONCE and (not left or endpoint.look_at_clock() > enough):
                         return None
@@ -264,12 +271,19 @@ class Link(trio.abc.Stream):
         """Give the endpoint a message. What goes wrong in there ends this connection and no other."""
         try:
             if self._is_refusing:
-                self.endpoint.refuse(payload, self.meter.refuse(trio.current_time()))
+                self._refuse(payload, is_text=is_text)
             else:
                 self.endpoint.receive(payload, is_text=is_text)
-        except AbuseError as error:
-            self.close(CloseCode.POLICY_VIOLATION, str(error))
         except Exception as error:  # noqa: BLE001 - the boundary of a connection
+            self._fail_to_serve(error)
+
+    def _refuse(self, payload: bytes, *, is_text: bool) -> None:  # noqa: ARG002 - it is not looked into
+        self.endpoint.refuse(payload, self.meter.refuse(trio.current_time()))
+
+    def _fail_to_serve(self, error: Exception) -> None:
+        if isinstance(error, AbuseError):
+            self.close(CloseCode.POLICY_VIOLATION, str(error))
+        else:
             self.fault(error)
 
     def fault(self, error: Exception) -> None:
