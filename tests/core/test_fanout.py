@@ -13,7 +13,8 @@ from hypothesis import given
 from tercet_broker.core.accounting import Account
 from tercet_broker.core.fanout import FanOut
 from tercet_broker.core.log import Record
-from tercet_broker.core.outbox import Delivery, Outbox
+from tercet_broker.core.outbox import Outbox
+from tercet_broker.core.queued import Delivery
 from tercet_broker.core.topic import Topic
 
 NOW = 7.0

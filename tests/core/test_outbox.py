@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tercet_broker.core.accounting import Account, DropReason
-from tercet_broker.core.outbox import Delivery, Outbox, ReplayedFrame
+from tercet_broker.core.outbox import Outbox
+from tercet_broker.core.queued import Delivery, ReplayedFrame
 
 
 @define(eq=False)

@@ -25,7 +25,8 @@ from attrs import define, evolve, field
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, CloseConnection, Event, Message, Ping, Pong, Request, TextMessage
 
-from tercet_broker.core.outbox import Delivery, Outbox
+from tercet_broker.core.outbox import Outbox
+from tercet_broker.core.queued import Delivery
 from tercet_broker.runtime import (
     Connection,
     Daemon,

@@ -41,7 +41,8 @@ from tercet_broker.core.log import Log, Record
 from tercet_broker.core.matching import FilterIndex
 from tercet_broker.core.moment import Moment
 from tercet_broker.core.namespace import Namespace
-from tercet_broker.core.outbox import Delivery, LossNotice, Outbox
+from tercet_broker.core.outbox import Outbox
+from tercet_broker.core.queued import Delivery, LossNotice
 from tercet_broker.core.reading import Start
 from tercet_broker.core.replay import Loss, Replay
 from tercet_broker.core.retained import RetainedValues

@@ -34,8 +34,9 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
+from .queued import Run
+
 if TYPE_CHECKING:
-    from .accounting import Account
     from .log import Record
     from .outbox import Outbox
 
@@ -44,30 +45,6 @@ _FEW = 16
 # A run is joined in memory beside the log, and a queue takes it as a whole.
 _MAX_BYTES = 64 * 1024
 _NOBODY: Collection[Outbox] = ()
-
-
-@define(eq=False)
-class Run:
-    """Several messages of one namespace as one item of many queues.
-
-    Attributes:
-        frame: their frames, joined.
-        size: its bytes.
-        count: how many they are.
-        account: the books of the namespace.
-    """
-
-    records: list[Record]
-    frame: bytes
-    size: int
-    count: int
-    account: Account
-
-    @classmethod
-    def of(cls, records: list[Record]) -> Run:
-        """Join records."""
-        frame = records[0].frame if len(records) == 1 else b"".join([record.frame for record in records])
-        return cls(records, frame, len(frame), len(records), records[0].account)
 
 
 @define(eq=False)

@@ -25,15 +25,14 @@ reports that with `sent`. A run that finds nothing queued is written at once
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
-from tercet_protocol import Gap, GapReason, encode, encode_text_frame
-
 from .accounting import Account, DropReason
-from .fanout import FanOut, Run
+from .fanout import FanOut
 from .log import Record
+from .queued import Delivery, Item, LossNotice, Newest, Notice, ReplayedFrame, Run, seq_range
 from .rules import Grants
 
 if TYPE_CHECKING:
@@ -44,79 +43,9 @@ _RELIEF = 16
 _NOTHING: dict[Any, Any] = {}  # never written to
 
 
-class Delivery(Protocol):
-    """A frame that the books know: a log record (shared by all its receivers) or a replayed copy."""
-
-    @property
-    def frame(self) -> bytes:
-        """The whole WebSocket frame."""
-
-    @property
-    def account(self) -> Account:
-        """The account of its namespace."""
-
-
 def take_nothing(_: bytes) -> int:
     """Be the `write` of an outbox that cannot be written for now."""
     return 0
-
-
-@define(eq=False)
-class ReplayedFrame:
-    """A delivery that is meant for one subscription only."""
-
-    frame: bytes
-    account: Account
-
-
-@define(eq=False)
-class Notice:
-    """A frame that is no delivery."""
-
-    frame: bytes
-
-
-@define(eq=False)
-class Newest:
-    """The place of one topic in the queue, with the newest message that has come to it.
-
-    Attributes:
-        first: seq of the message that took the place; what has replaced it is newer.
-        seq: seq of the one that is there now.
-    """
-
-    topic: str
-    frame: bytes
-    account: Account
-    first: int
-    seq: int
-
-
-@define(eq=False)
-class LossNotice(Notice):
-    """A `gap` that stands where deliveries of one namespace were dropped, and grows with them."""
-
-    account: Account
-    namespace: str
-    epoch: str
-    after: int
-    through: int
-    dropped: int = 0
-
-    def cover(self, after: int, through: int, dropped: int) -> None:
-        """Take in what was dropped beside it."""
-        self.after = min(self.after, after)
-        self.through = max(self.through, through)
-        self.dropped += dropped
-        gap = Gap(
-            namespace=self.namespace,
-            epoch=self.epoch,
-            after=self.after,
-            through=self.through,
-            reason=GapReason.OVERFLOW,
-            dropped=self.dropped,
-        )
-        self.frame = encode_text_frame(encode(gap))
 
 
 @define(eq=False)
@@ -405,7 +334,7 @@ class Outbox:
                 items[place : place + 1] = item.records
                 continue
             else:
-                first, seq = _range(item)
+                first, seq = seq_range(item)
                 self._forget_delivery(item)
                 if gap is None:
                     gap = LossNotice(b"", books, loss.namespace, loss.epoch, first - 1, seq)
@@ -627,15 +556,3 @@ def _nothing() -> None:
 
 def _refuse(_: Delivery) -> bool:
     return False
-
-
-Item = Delivery | Run | Notice
-"""What is queued."""
-
-
-def _range(item: Delivery) -> tuple[int, int]:
-    """Return the seq of what first stood in the place of a live delivery, and of what stands there now."""
-    if isinstance(item, Newest):
-        return item.first, item.seq
-    assert isinstance(item, Record), "the only other live delivery"  # noqa: S101 - an invariant of the queue
-    return item.seq, item.seq

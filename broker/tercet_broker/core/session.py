@@ -58,7 +58,8 @@ from .keys import Owner
 from .log import Record
 from .moment import Moment
 from .namespace import Namespace
-from .outbox import Delivery, Newest, Outbox, ReplayedFrame
+from .outbox import Outbox
+from .queued import Delivery, Newest, ReplayedFrame
 from .reading import parse_valid_filter, read_history, start_replay
 from .replay import SCAN, Loss
 from .rules import Action
