@@ -1,6 +1,7 @@
 """Tests of an application that uses Tercet: a real broker, in memory, on a virtual clock."""
 
 import trio
+from tercet import Client
 from tercet_testing import MemoryBroker, memory_broker
 
 
@@ -46,3 +47,16 @@ async def test_scoreboard_notices_a_quiet_game(autojump_clock: trio.testing.Mock
         await trio.sleep(10)
         assert board.quiet() == {"scores/chess"}
         nursery.cancel_scope.cancel()
+
+
+async def test_a_quiet_game_is_heard_of_again(
+    autojump_clock: trio.testing.MockClock, tercet_broker: MemoryBroker, tercet_client: Client, nursery: trio.Nursery
+) -> None:
+    board = Scoreboard()
+    await nursery.start(board.run, tercet_broker)
+    await tercet_client.publish("scores/chess", 1)
+    await trio.sleep(60)
+    assert board.quiet() == {"scores/chess"}
+    await tercet_client.publish("scores/chess", 2)
+    await trio.testing.wait_all_tasks_blocked()
+    assert board.quiet() == set()
