@@ -13,10 +13,9 @@ from typing import Protocol
 
 import attrs
 import click
-import structlog
 import trio
 
-from .. import config, logs
+from .. import config
 from ..core import BrokerSettings, HistorySettings, NamespaceSettings
 from ..core.settings import HANDOVER_BYTES
 from ..runtime import Daemon, raise_descriptor_limit
@@ -24,9 +23,8 @@ from ..runtime.address import parse_bind
 from ..runtime.settings import DaemonSettings, ListenerSettings
 from .exits import ExitCode, Failure, InputFailure, first_of
 from .memory import spare_the_collector
+from .source import Source, apply_to_log
 from .trace import Trace
-
-log = structlog.get_logger("tercet")
 
 # What is served without a configuration: every namespace has a short history,
 # so that the first tries of `last`, `history` and a resume find something. In
@@ -62,38 +60,23 @@ def serve_file(file: Path | None, bind: str | None, *, trace: bool = False) -> E
         loaded = _EMBEDDED if file is None else config.load(file)
     except config.ConfigError as error:
         raise InputFailure(str(error)) from error
-    daemon_settings = loaded.daemon
-    if bind is not None:
-        daemon_settings = attrs.evolve(daemon_settings, listeners=(_plain_listener(bind),))
-    logs.configure(loaded.logging)
-    for warning in config.warnings(loaded):
-        log.warning("insecure", option=warning.path, reason=warning.message)
+    listener = None if bind is None else _plain_listener(bind)
+    daemon_settings = loaded.daemon if listener is None else attrs.evolve(loaded.daemon, listeners=(listener,))
+    apply_to_log(loaded)
     raise_descriptor_limit()
+    source = None if file is None else Source(file, listener)
     try:
         daemon = Daemon(
             daemon_settings,
             tracer=Trace(sys.stderr) if trace else None,
-            source=None if file is None else partial(_read_again, file, bind),
+            source=None if source is None else source.read,
         )
     except (OSError, ValueError) as error:  # a key file has changed since it was loaded
         raise Failure(f"cannot use the configuration: {error}") from error
+    if source is not None:
+        daemon.reload_hooks.append(source.prepare)
     spare_the_collector()
-    return trio.run(run, daemon, [listener.bind for listener in daemon_settings.listeners])
-
-
-def _read_again(file: Path, bind: str | None) -> DaemonSettings:
-    """Return what the configuration says now; what it says of the log is in force at once.
-
-    Raises:
-        ConfigError: it is wrong.
-    """
-    loaded = config.load(file)
-    logs.configure(loaded.logging)
-    for warning in config.warnings(loaded):
-        log.warning("insecure", option=warning.path, reason=warning.message)
-    if bind is not None:
-        return attrs.evolve(loaded.daemon, listeners=(_plain_listener(bind),))
-    return loaded.daemon
+    return trio.run(run, daemon, [one.bind for one in daemon_settings.listeners])
 
 
 def _plain_listener(bind: str) -> ListenerSettings:
