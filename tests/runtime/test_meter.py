@@ -82,3 +82,39 @@ def test_bytes_over_the_rate_wait() -> None:
     meter.read(2 * 65536, 0.0)
     assert meter.pause(0.0) == pytest.approx(1.0)
     assert meter.pause(1.0) == 0
+
+
+def test_other_rates_hold_at_once_for_open_connections() -> None:
+    """Faster and slower, for the connection and for its user; what it has saved stays, up to the other burst."""
+    meters = Meters(SLOW)
+    meter = Meter(meters, 0.0, lambda: "ann")
+    meter.served(20, 0.0)
+    meters.change(evolve(SLOW, requests=1000, requests_burst=1000))
+    assert meter.pause(0.0) == pytest.approx(0.001)
+    meter.served(1000, 1.0)
+    assert meter.pause(1.0) == pytest.approx(0.001)
+    meters.change(evolve(SLOW, requests=1, requests_burst=2))
+    assert meter.pause(5.0) == 0
+    assert meter.room(512) == 2, "not what the rate before has saved"
+    meter.served(2, 5.0)
+    assert meter.pause(5.0) == pytest.approx(1.0)
+
+
+def test_other_rates_hold_for_what_a_users_connections_share() -> None:
+    meters = Meters(SLOW)
+    one, other = (Meter(meters, 0.0, lambda: "ann") for _ in range(2))
+    for meter in (one, other):
+        meter.served(1, 0.0)
+    meters.change(evolve(SLOW, requests=100, requests_burst=1))
+    assert other.pause(1.0) == 0
+    one.served(2, 1.0)
+    assert other.pause(1.0) == pytest.approx(1 / 200), "two at once are for them all, and 200 a second"
+
+
+def test_other_patience_holds_at_once() -> None:
+    meters = Meters(SLOW)
+    meter = Meter(meters, 0.0)
+    assert not meter.is_overdue(1.0)
+    meters.change(evolve(SLOW, wait=0.5))
+    assert meter.is_overdue(1.0)
+    assert meter.refuse(1.0) == 0.5

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
-from attrs import define
+from attrs import define, evolve
 from trio.testing import MockClock
 
 from tercet_broker.runtime import Daemon, DaemonSettings, StreamWire, Wire, open_daemon
@@ -52,6 +52,19 @@ async def test_what_has_waited_for_too_long_is_rate_limited(
         await trio.sleep(5)
         await client.ask(op="ping", id=200)
         assert harness.daemon.meters.counters.refused == len(refused)
+
+
+async def test_other_rates_hold_at_once_for_those_who_are_connected(
+    serve: Serve, autojump_clock: MockClock, tools: Any
+) -> None:
+    async with serve(slow()) as harness:
+        client = await harness.client()
+        for rates, seconds in ((RateSettings(), 0.0), (RateSettings(requests=20, requests_burst=1), 5.0)):
+            harness.daemon.reload(evolve(harness.daemon.settings, rates=rates))
+            began = trio.current_time()
+            for n in range(100):
+                await client.ask(op="ping", id=n + 1)
+            assert trio.current_time() - began == pytest.approx(seconds, abs=0.1), rates
 
 
 async def test_who_goes_on_through_refusals_is_closed(serve: Serve, autojump_clock: MockClock, tools: Any) -> None:

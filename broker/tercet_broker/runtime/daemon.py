@@ -279,7 +279,7 @@ class Daemon:
         """Take other settings, all in one step, or none of them; return what of them waits for a restart.
 
         Connections stay. What concerns a connection as a whole (timeouts,
-        rates, certificates, origins) holds for those that come from now on.
+        certificates, origins) holds for those that come from now on.
 
         Raises:
             OSError: a certificate or key cannot be used; nothing has changed.
@@ -296,7 +296,7 @@ class Daemon:
         self.broker.heartbeat = settings.timeouts.heartbeat
         self.admission.settings = settings.connections
         self.failures.limit = settings.connections.failed_tokens
-        self.meters.settings = settings.rates
+        self.meters.change(settings.rates)
         self._services = self._make_services()
         self.reloads += 1
         return waiting

@@ -10,6 +10,10 @@ behind them: beyond their rate the connection is closed with 1008 at once.
 Requests are charged by the batch and bytes by the chunk, so that a message
 costs nothing here. All connections of one user share a second set of
 buckets, some times as large.
+
+Other settings hold at once, for connections that are open as well: a meter is
+asked for its `pause` before anything is served, and takes them there. Only a
+pause that has begun is as long as it was.
 """
 
 from __future__ import annotations
@@ -53,6 +57,11 @@ class Bucket:
         self.tokens = min(self.burst, self.tokens + (now - self.at) * self.rate)
         self.at = now
 
+    def change(self, rate: float, burst: float, now: float) -> None:
+        """Go on at another rate, with what has come in so far, and no more than the other burst."""
+        self.fill(now)
+        self.rate, self.burst, self.tokens = rate, burst, min(burst, self.tokens)
+
     def wait(self, count: float, now: float) -> float:
         """Return the seconds until `count` tokens are there."""
         if self.tokens < count:
@@ -63,11 +72,16 @@ class Bucket:
 
 @define(eq=False, weakref_slot=True)
 class Buckets:
-    """One set."""
+    """One set.
+
+    Attributes:
+        settings: what it was made from, or changed to.
+    """
 
     requests: Bucket
     bytes: Bucket
     frames: Bucket
+    settings: RateSettings
 
     @classmethod
     def full(cls, settings: RateSettings, now: float) -> Buckets:
@@ -77,7 +91,15 @@ class Buckets:
             Bucket(settings.requests, settings.requests_burst, now),
             Bucket(settings.bytes, settings.bytes_burst, now),
             Bucket(settings.frames, settings.frames_burst, now),
+            settings,
         )
+
+    def change(self, settings: RateSettings, now: float) -> None:
+        """Go on with other settings."""
+        self.requests.change(settings.requests, settings.requests_burst, now)
+        self.bytes.change(settings.bytes, settings.bytes_burst, now)
+        self.frames.change(settings.frames, settings.frames_burst, now)
+        self.settings = settings
 
 
 @define(eq=False)
@@ -94,19 +116,29 @@ class Meters:
     """What all meters of a daemon share.
 
     Attributes:
-        settings: may be replaced; connections that are open keep theirs.
+        settings: of one connection; `change` replaces them.
+        of_user: the same for all connections of one user.
         counters: what the rates have done.
     """
 
     settings: RateSettings = field(factory=RateSettings)
+    of_user: RateSettings = field(init=False)
     counters: RateCounters = field(factory=RateCounters)
     _users: WeakValueDictionary[str, Buckets] = field(factory=WeakValueDictionary, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Work out what users may ask for."""
+        self.of_user = self.settings.of_user()
+
+    def change(self, settings: RateSettings) -> None:
+        """Have other settings hold from now on; each meter takes them before it next lets anything pass."""
+        self.settings, self.of_user = settings, settings.of_user()
 
     def user(self, name: str, now: float) -> Buckets:
         """Return the buckets of a user, which exist as long as a connection of theirs does."""
         buckets = self._users.get(name)
         if buckets is None:
-            buckets = self._users[name] = Buckets.full(self.settings.of_user(), now)
+            buckets = self._users[name] = Buckets.full(self.of_user, now)
         return buckets
 
 
@@ -134,7 +166,6 @@ class Meter:
     user: Callable[[], str | None] = field(default=nobody, repr=False)
     messages_in: int = 0
     bytes_in: int = 0
-    _settings: RateSettings = field(init=False, repr=False)
     _own: Buckets = field(init=False, repr=False)
     _theirs: Buckets | None = field(default=None, init=False, repr=False)  # the user's
     _read_at: float = field(init=False)
@@ -143,8 +174,7 @@ class Meter:
 
     def __attrs_post_init__(self) -> None:
         """Fill the buckets."""
-        self._settings = self.shared.settings
-        self._own = Buckets.full(self._settings, self.began)
+        self._own = Buckets.full(self.shared.settings, self.began)
         self._read_at = self.began
 
     def read(self, size: int, now: float) -> None:
@@ -177,6 +207,10 @@ class Meter:
     def pause(self, now: float) -> float:
         """Return for how many seconds nothing of this connection may be served or read; 0 nearly always."""
         own, theirs = self._own, self._theirs
+        if own.settings is not self.shared.settings:
+            own.change(self.shared.settings, now)
+        if theirs is not None and theirs.settings is not self.shared.of_user:
+            theirs.change(self.shared.of_user, now)
         if own.requests.tokens >= 1 and own.bytes.tokens >= 0 and theirs is None:
             return 0.0
         pause = max(own.requests.wait(1, now), own.bytes.wait(0, now))
@@ -188,7 +222,7 @@ class Meter:
 
     def is_overdue(self, now: float) -> bool:
         """Whether what was read has waited for so long that the rest of it is refused."""
-        return now - self._read_at >= self._settings.wait
+        return now - self._read_at >= self.shared.settings.wait
 
     def refuse(self, now: float) -> float:
         """Count a refused request, and return when to try again, in seconds.
@@ -201,10 +235,10 @@ class Meter:
         self.shared.counters.refused += 1
         if self._refused_since is None:
             self._refused_since = now
-        if now - self._refused_since >= self._settings.abuse:
+        if now - self._refused_since >= self.shared.settings.abuse:
             self.shared.counters.closed += 1
-            raise AbuseError(f"over its rate of requests for {self._settings.abuse:g} s")
-        return self._settings.wait
+            raise AbuseError(f"over its rate of requests for {self.shared.settings.abuse:g} s")
+        return self.shared.settings.wait
 
     def odd_frame(self, now: float) -> None:
         """Charge a ping, a pong or a fragment.
@@ -218,4 +252,4 @@ class Meter:
             buckets.frames.take(1, now)
             if buckets.frames.tokens < 0:
                 self.shared.counters.closed += 1
-                raise AbuseError(f"over {self._settings.frames:g} pings, pongs and fragments a second")
+                raise AbuseError(f"over {self.shared.settings.frames:g} pings, pongs and fragments a second")
