@@ -85,7 +85,7 @@ async def test_log_is_as_the_file_says_once_all_of_it_is_in_force(
 async def test_log_stays_as_it_is_when_the_rest_cannot_be(
     daemon: Daemon, write: Callable[[str], Path], said: io.StringIO, rest: str
 ) -> None:
-    """What the daemon itself refuses (here: no `auth` where there was one) is in force no sooner than what is no TOML."""
+    """What only the daemon refuses (here: no `auth` where there was one) is in force no sooner than what is no TOML."""
     write(INSECURE + DEBUG + rest)
     await daemon.reload_from_source()
     assert "not reloaded" in said.getvalue()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -73,9 +74,8 @@ def test_rules_add_up_but_one_filter_has_to_cover() -> None:
 def test_user_level_grants_nothing_to_a_name_that_is_no_level(user: str) -> None:
     """A-011: no name can widen a filter."""
     rules = Rules((rule("*", allow=tuple(Action), filters=("inbox/{user}/#", "{user}/#", "{user}")),))
-    grants = rules.grants(Identity(user))
-    assert grants is not None
-    assert all(not found for found in grants.filters.values())
+    for place in ("inbox/+", "inbox/+/#", "inbox/#", "inbox/a", "inbox/a/b", "#", "+", "+/#", "+/+", "a/b", "a/#"):
+        assert not any(covered(rules, Identity(user), place, action) for action in Action), place
 
 
 def test_user_level_grants_nothing_to_the_anonymous() -> None:
@@ -111,18 +111,55 @@ def test_user_level_never_reaches_another_users_topics(user: str, other: str) ->
         assert topic == mine or topic.startswith(f"{mine}/")
 
 
-def test_verdicts_are_bounded() -> None:
-    grants = Rules((rule("*"),)).grants(ALICE)
-    assert grants is not None
-    for number in range(10_000):
-        assert grants.allows(Action.SUBSCRIBE, f"a/{number}", ("a", str(number)))
-    assert len(grants._verdicts) <= 4096  # noqa: SLF001 - the bound is what is tested
-
-
-def test_same_user_and_groups_share_their_grants() -> None:
+def test_what_is_remembered_is_bounded() -> None:
     rules = Rules((rule("*"),))
-    assert rules.grants(ALICE) is rules.grants(Identity("alice", frozenset({"traders"}), 5.0, "jwt:x"))
-    assert rules.grants(ALICE) is not rules.grants(Identity("alice"))
+    for number in range(10_000):
+        groups = frozenset({str(number)})
+        assert allowed(rules, ALICE, Action.SUBSCRIBE, f"a/{number}")
+        assert covered(rules, evolve(ALICE, groups=groups), f"a/{number}/#")
+        assert covered(rules, ALICE, f"a/{number}/#")
+    (scope,) = (rules.grants(ALICE) or pytest.fail("there are rules")).scopes
+    assert len(scope._allowed) <= 4096  # noqa: SLF001 - the bound is what is tested
+    assert len(scope._covered) <= 4096  # noqa: SLF001 - likewise
+    assert len(rules._scopes) <= 4096  # noqa: SLF001 - likewise
+
+
+def test_what_rules_come_to_is_shared_by_all_of_the_same_groups() -> None:
+    rules = Rules((rule("*", filters=("a/{user}",)), rule("user:bob")))
+    alice, carol, bob = (rules.grants(evolve(ALICE, user=name)) for name in ("alice", "carol", "bob"))
+    assert alice is not None
+    assert carol is not None
+    assert bob is not None
+    assert alice.scopes == carol.scopes == bob.scopes[:1]
+    assert len(bob.scopes) == 2
+    assert alice.scopes != (rules.grants(Identity("alice")) or alice).scopes
+
+
+LEVELS = st.lists(st.sampled_from(["a", "b", "$x", "{user}", "+"]), min_size=1, max_size=3)
+
+
+@given(
+    st.lists(st.tuples(LEVELS, st.booleans()), min_size=1, max_size=3),
+    st.sampled_from(["a", "b", "$x", "+", "#", "c", "{user}"]),
+    st.lists(st.sampled_from(["a", "b", "$x", "+", "{user}"]), min_size=1, max_size=3),
+    st.booleans(),
+)
+def test_user_level_is_as_if_the_name_were_written_there(
+    granted: list[tuple[list[str], bool]], user: str, asked: list[str], is_open: bool
+) -> None:
+    """A-011: against the rules as one would write them out for this user."""
+    texts = ["/".join([*levels, *(["#"] if rest else [])]) for levels, rest in granted]
+    filter_ = parse_filter("/".join([*asked, *(["#"] if is_open else [])]))
+    written_out = [
+        parse_filter(text.replace("{user}", user))
+        for text in texts
+        if "{user}" not in text or (user not in {"+", "#"} and not (text.startswith("{user}") and user[0] == "$"))
+    ]
+    rules = Rules((rule("*", filters=tuple(texts)),))
+    assert covered(rules, Identity(user), filter_.text) == any(one.contains(filter_) for one in written_out)
+    if filter_.is_exact:
+        expected = any(one.matches(filter_.text) for one in written_out)
+        assert allowed(rules, Identity(user), Action.SUBSCRIBE, filter_.text) == expected
 
 
 @pytest.mark.parametrize("who", ["alice", "", "user:", "group:", "everyone", "User:alice"])

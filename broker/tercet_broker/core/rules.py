@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 from attrs import define, field, frozen
 
-from tercet_protocol import Filter, TopicError, is_reserved, parse_filter, split_topic
+from tercet_protocol import Filter, parse_filter, split_topic
+from tercet_protocol.topics import ONE, REST, SEPARATOR
 
 from .identity import Identity
 
@@ -26,8 +28,14 @@ EVERYONE = "*"
 _GROUPED = "group:"
 _NAMED = "user:"
 _KINDS = frozenset({EVERYONE, "anonymous", "authenticated"})
-_VERDICTS = 4096  # that are remembered for one set of grants; topics are made up by clients
-_SETS = 1024  # of grants that are remembered; so are users, by whoever issues tokens
+_REMEMBERED = 4096  # of each kind: topics and filters are made up by clients, groups by whoever issues tokens
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+Names = frozenset[str] | None
+"""Names of users; None is everybody."""
+
+_UNKNOWN: Names = frozenset({""})  # (the object alone counts, and is never an answer)
 
 
 class Action(enum.StrEnum):
@@ -92,35 +100,83 @@ class Rule:
 
 
 @define(eq=False)
-class Grants:
-    """What one identity may do. Shared by all sessions of the same user and groups.
+class Scope:
+    """What some rules come to. Shared by all whom they are for, so that it is worked out once for them.
+
+    A filter with `{user}` is kept with `+` there. Whom it grants something to is known from what is asked for: who
+    is called like the levels that stand in these places.
 
     Attributes:
-        filters: {action: where it is allowed}.
+        filters: {action: [(where it is allowed, which of its levels are the user's name)]}.
     """
 
-    filters: dict[Action, tuple[Filter, ...]]
-    _verdicts: dict[tuple[Action, str], bool] = field(factory=dict, repr=False)  # {(action, topic): allowed}
+    filters: dict[Action, tuple[tuple[Filter, tuple[int, ...]], ...]]
+    _covered: dict[tuple[Action, str], Names] = field(factory=dict, repr=False)  # {(action, filter): who may}
+    _allowed: dict[tuple[Action, str], Names] = field(factory=dict, repr=False)  # {(action, topic): who may}
 
-    def covers(self, action: Action, filter_: Filter) -> bool:
-        """Tell whether everything that a filter matches lies inside one granted filter."""
-        return any(granted.contains(filter_) for granted in self.filters.get(action, ()))
+    @classmethod
+    def of(cls, rules: Iterable[Rule]) -> Scope:
+        """Return what these rules come to."""
+        filters: dict[Action, dict[tuple[Filter, tuple[int, ...]], None]] = {action: {} for action in Action}
+        for rule in rules:
+            found = dict.fromkeys(map(_with_places, rule.filters))
+            for action in rule.allow:
+                filters[action].update(found)
+        return cls({action: tuple(found) for action, found in filters.items()})
 
-    def allows(self, action: Action, topic: str, levels: tuple[str, ...] | None = None) -> bool:
-        """Tell whether the action is allowed on a topic, which may come with its levels. Remembered.
+    def covers(self, action: Action, filter_: Filter) -> Names:
+        """Return for whom everything that a filter matches lies inside one granted filter. Remembered."""
+        names = self._covered.get((action, filter_.text), _UNKNOWN)
+        if names is _UNKNOWN:
+            granted = (places for one, places in self.filters[action] if one.contains(filter_))
+            names = _remember(self._covered, (action, filter_.text), _whose(granted, filter_.levels))
+        return names
+
+    def allows(self, action: Action, topic: str, levels: tuple[str, ...] | None) -> Names:
+        """Return to whom the action is allowed on a topic, which may come with its levels. Remembered.
 
         Raises:
             TopicError: it comes without levels, and is no topic.
         """
-        key = (action, topic)
-        verdict = self._verdicts.get(key)
-        if verdict is None:
-            if len(self._verdicts) >= _VERDICTS:
-                self._verdicts.clear()
+        names = self._allowed.get((action, topic), _UNKNOWN)
+        if names is _UNKNOWN:
             levels = levels or split_topic(topic)
-            verdict = any(granted.matches_levels(levels) for granted in self.filters.get(action, ()))
-            self._verdicts[key] = verdict
-        return verdict
+            granted = (places for one, places in self.filters[action] if one.matches_levels(levels))
+            names = _remember(self._allowed, (action, topic), _whose(granted, levels))
+        return names
+
+
+@define(eq=False)
+class Grants:
+    """What one identity may do.
+
+    Attributes:
+        user: the name; None is anonymous.
+        scopes: of the rules for all of the same groups, and, if there are any, of those for this user by name.
+    """
+
+    user: str | None
+    scopes: tuple[Scope, ...]
+
+    def covers(self, action: Action, filter_: Filter) -> bool:
+        """Tell whether everything that a filter matches lies inside one granted filter."""
+        for scope in self.scopes:
+            names = scope.covers(action, filter_)
+            if names is None or self.user in names:
+                return True
+        return False
+
+    def allows(self, action: Action, topic: str, levels: tuple[str, ...] | None = None) -> bool:
+        """Tell whether the action is allowed on a topic, which may come with its levels.
+
+        Raises:
+            TopicError: it comes without levels, and is no topic.
+        """
+        for scope in self.scopes:
+            names = scope.allows(action, topic, levels)
+            if names is None or self.user in names:
+                return True
+        return False
 
 
 @define(eq=False)
@@ -129,65 +185,63 @@ class Rules:
 
     rules: tuple[Rule, ...] = ()
     _by_subject: dict[str, list[Rule]] = field(factory=dict, init=False, repr=False)  # {one of its `who`: rules}
-    _grants: dict[tuple[str | None, frozenset[str]], Grants] = field(factory=dict, repr=False)
+    _scopes: dict[tuple[bool, frozenset[str]], Scope] = field(factory=dict, init=False, repr=False)
+    _named: dict[str, Scope] = field(factory=dict, init=False, repr=False)  # {user: of the rules for that one}
 
     def __attrs_post_init__(self) -> None:
-        """Sort the rules by whom they are for, so that a reload need not look at all of them for each session."""
+        """Sort the rules by whom they are for, so that nobody need look at all of them."""
         for rule in self.rules:
             for who in rule.who:
                 self._by_subject.setdefault(who, []).append(rule)
+        self._named = {
+            who.removeprefix(_NAMED): Scope.of(rules)
+            for who, rules in self._by_subject.items()
+            if who.startswith(_NAMED)
+        }
 
     def grants(self, identity: Identity) -> Grants | None:
         """Return what an identity may do; None for everything, where there are no rules."""
         if not self.rules:
             return None
-        key = (identity.user, identity.groups)
-        grants = self._grants.get(key)
-        if grants is None:
-            if len(self._grants) >= _SETS:
-                self._grants.clear()
-            grants = self._grants[key] = self._compile(identity)
-        return grants
-
-    def _compile(self, identity: Identity) -> Grants:
-        filters: dict[Action, dict[Filter, None]] = {action: {} for action in Action}
-        for subject in _subjects(identity):
-            for rule in self._by_subject.get(subject, ()):
-                found = dict.fromkeys(_filled_in(rule.filters, identity.user))
-                for action in rule.allow:
-                    filters[action].update(found)
-        return Grants({action: tuple(found) for action, found in filters.items()})
+        user, key = identity.user, (identity.user is None, identity.groups)
+        scope = self._scopes.get(key)
+        if scope is None:
+            rules = (rule for subject in _subjects(identity) for rule in self._by_subject.get(subject, ()))
+            scope = _remember(self._scopes, key, Scope.of(rules))
+        named = None if user is None else self._named.get(user)
+        return Grants(user, (scope,) if named is None else (scope, named))
 
 
 def _subjects(identity: Identity) -> Iterator[str]:
-    """Yield whom an identity counts as, in the words of rules."""
+    """Yield whom an identity counts as together with others, in the words of rules."""
     yield EVERYONE
-    if identity.user is None:
-        yield "anonymous"
-    else:
-        yield "authenticated"
-        yield _NAMED + identity.user
+    yield "anonymous" if identity.user is None else "authenticated"
     for group in sorted(identity.groups):
         yield _GROUPED + group
 
 
-def _filled_in(filters: Iterable[str], user: str | None) -> Iterable[Filter]:
-    """Yield the filters of a rule for a user, without those that grant nothing to that one."""
-    for text in filters:
-        filter_ = parse_filter(text)
-        if USER_LEVEL not in filter_.levels:
-            yield filter_
-        elif user is not None and _is_level(user) and not (filter_.levels[0] == USER_LEVEL and is_reserved(user)):
-            levels = (user if level == USER_LEVEL else level for level in filter_.levels)
-            try:
-                yield parse_filter("/".join(levels))
-            except TopicError:
-                continue  # longer than any topic that it could match
+def _with_places(text: str) -> tuple[Filter, tuple[int, ...]]:
+    """Return a rule's filter with `+` where `{user}` stands, and the places of that."""
+    levels = parse_filter(text).levels
+    places = tuple(place for place, level in enumerate(levels) if level == USER_LEVEL)
+    return parse_filter(SEPARATOR.join(ONE if level == USER_LEVEL else level for level in levels)), places
 
 
-def _is_level(user: str) -> bool:
-    """Tell whether a name can be one level of a topic."""
-    try:
-        return len(split_topic(user)) == 1
-    except TopicError:
-        return False
+def _whose(granted: Iterable[tuple[int, ...]], levels: tuple[str, ...]) -> Names:
+    """Return who has to be called like the levels in one of these sets of places; everybody, where one is empty."""
+    found = set()
+    for places in granted:
+        if not places:
+            return None
+        names = {levels[place] for place in places}
+        if len(names) == 1:
+            found |= names - {ONE, REST}  # in a filter these are no name, though somebody may be called so
+    return frozenset(found)
+
+
+def _remember(memory: dict[Key, Value], key: Key, value: Value) -> Value:
+    """Keep something that was worked out, and return it."""
+    if len(memory) >= _REMEMBERED:
+        memory.clear()
+    memory[key] = value
+    return value
