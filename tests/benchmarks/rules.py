@@ -55,6 +55,7 @@ def make_world(rules: Rules, fanout: int) -> tuple[Session, list[Session]]:
     """Return a publisher and subscribers."""
     broker = Broker(BrokerSettings(), random.Random(0))
     broker.access = evolve(broker.access, rules=rules)
+    broker.users.limit = fanout + 1
     sessions = []
     for number in range(fanout + 1):
         session = broker.open(Nobody())
