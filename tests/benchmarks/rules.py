@@ -22,7 +22,6 @@ from tercet_protocol import CloseCode
 
 ROUNDS = 15
 DELIVERIES = 20_000  # of one round
-SESSIONS, SUBSCRIPTIONS = 10_000, 5  # of a reload
 FANOUTS = (1, 10, 100, 1000)
 _NOW = Moment(0.0, 1_800_000_000_000)
 _ALICE = Identity("alice", frozenset({"readers"}))
@@ -96,22 +95,6 @@ def publish_to(rules: Rules, fanout: int) -> Callable[[], float]:
     return run
 
 
-def reload_seconds() -> float:
-    """Return what it takes to put other rules into place under many sessions, all of different users."""
-    broker = Broker(BrokerSettings(), random.Random(0))
-    broker.access = evolve(broker.access, rules=RULES)
-    for number in range(SESSIONS):
-        session = broker.open(Nobody())
-        session.arrival = evolve(session.arrival, identity=evolve(_ALICE, user=f"u{number}"))
-        session.receive(b'{"op":"connect"}', _NOW)
-        for id_ in range(1, SUBSCRIPTIONS + 1):
-            session.receive(b'{"op":"subscribe","id":%d,"filter":"prices/+/quotes"}' % id_, _NOW)
-        empty(session)
-    began = time.process_time()
-    broker.set_rules(Rules(RULES.rules))
-    return time.process_time() - began
-
-
 @click.command()
 @click.option("--rounds", default=ROUNDS, show_default=True, help="How often each is measured; the best one counts.")
 def main(rounds: int) -> None:
@@ -126,8 +109,6 @@ def main(rounds: int) -> None:
             ruled.append(with_())
         more = min(ruled) / min(bare) - 1
         click.echo(f"{fanout:>8}  {min(bare):>9.3f}  {min(ruled):>9.3f}  {more:>+7.1%}")
-    least = min(reload_seconds() for _ in range(3))
-    click.echo(f"other rules for {SESSIONS} sessions with {SUBSCRIPTIONS} subscriptions each: {least * 1000:.0f} ms")
 
 
 if __name__ == "__main__":

@@ -180,7 +180,7 @@ async def test_tree_is_as_documented(serve: Serve, autojump_clock: MockClock, to
             for child in nursery.child_tasks
             if child.name.endswith("run")
         ]
-        alone = ["_sweep", "accept_forever", "run", "run"]
+        alone = ["_carry_out_changes", "_sweep", "accept_forever", "run", "run"]
         assert names(run) == alone
         peer = await broker.client()
         await trio.testing.wait_all_tasks_blocked()

@@ -35,6 +35,7 @@ from tercet._message import Message
 from tercet._publisher import Publisher
 from tercet_broker.core import positions, reading, session
 from tercet_broker.core.broker import Broker
+from tercet_broker.core.changeover import Changeover, Hits, Outlook
 from tercet_broker.core.errors import RefusedError
 from tercet_broker.core.keys import KeyMemory
 from tercet_broker.core.log import Log, Record
@@ -376,12 +377,16 @@ def _send_the_newest_first(self: Publisher, link: ClientLink) -> None:
         self._send(link, entry)
 
 
-_regrant = Session.regrant
+_regrant = Session._regrant
 
 
-def _regrant_newcomers(self: Session) -> None:
+def _regrant_newcomers(self: Session, outlook: Outlook) -> None:
     if not self._subscriptions:
-        _regrant(self)
+        _regrant(self, outlook)
+
+
+def _target_all(self: Changeover, topic: Topic, find: Callable[[], Hits]) -> dict[Outbox, None]:
+    return {outbox: None for _, outboxes in find() for outbox in outboxes}
 
 
 FAULTS = (
@@ -527,7 +532,7 @@ FAULTS = (
         "rules for newcomers only",
         "Rules that change apply to those who connect after that, and not to running subscriptions.",
         test_revoking.test_revocation_in_mid_stream,
-        ((Session, "regrant", _regrant_newcomers),),
+        ((Session, "_regrant", _regrant_newcomers), (Changeover, "targets", _target_all)),
     ),
     Fault(
         "positions told too late",

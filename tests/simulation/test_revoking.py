@@ -69,6 +69,7 @@ async def test_revocation_in_mid_stream(sim: Simulation) -> None:
     """What is forbidden is not delivered, live or replayed, and what is not goes on without a gap."""
     settings = small_broker(outbox=sim.random.choice([16, 16_384]), auth=AUTH, rules=MORE)
     broker = await sim.broker(settings)
+    broker.daemon.broker.changeover.at_once = sim.random.choice([1, 256])
     feed, screen, other = [await sim.client(name, token=f"{name}.x") for name in ("feed", "screen", "other")]
     for n in range(40):
         await feed.publish(sim.random.choice(["news/secret/x", "news/open/x"]), ["old", n, "x" * 100])
@@ -91,6 +92,7 @@ async def test_revocation_in_mid_stream(sim: Simulation) -> None:
             await sim.sleep(sim.random.uniform(0.05, 0.6))
             before = sum(session.replaying for session in broker.statistics().sessions)
             apply(sim, broker, LESS)
+            await sim.sleep(0)
             was_behind |= sum(session.replaying for session in broker.statistics().sessions) < before
             await sim.sleep(sim.random.uniform(0, 0.6))
             if sim.random.random() < 0.5:

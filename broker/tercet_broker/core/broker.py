@@ -18,6 +18,7 @@ from tercet_protocol.topics import MAX_BYTES, MAX_LEVELS
 
 from .access import Access, Review
 from .accounting import Account, AccountStatistics
+from .changeover import Change, Changeover
 from .errors import RefusedError
 from .fanout import FanOut
 from .identity import Arrival
@@ -80,6 +81,7 @@ class Broker:
         server: how it introduces itself in `connected`.
         heartbeat: what `connected` promises of pings, in seconds; keeping it is the runtime's.
         access: who may come in, and do what; changed by `set_access` and `set_rules`.
+        changeover: which sessions have not complied with that yet.
         epoch: the epoch of all its sequences, which live as long as it does.
         fan_out: what was published and is not in the queues yet.
         spanning: the index of filters that span namespaces.
@@ -105,6 +107,7 @@ class Broker:
     _swept_at: float = field(default=-math.inf, init=False)
     _retained: Total = field(factory=Total, init=False, repr=False)
     _sessions: dict[int, Session] = field(factory=dict, init=False, repr=False)  # {connection: session}
+    changeover: Changeover = field(init=False, repr=False)
     _opened: int = field(default=0, init=False)
     _expiring: dict[int, Session] = field(factory=dict, init=False, repr=False)  # those that end by themselves
 
@@ -112,6 +115,7 @@ class Broker:
         """Begin an epoch, and lay out the configured namespaces."""
         self.epoch = f"{self.entropy.getrandbits(_EPOCH_BITS):0{_EPOCH_BITS // 4}x}"
         self.told_limits = _told(self.settings.limits)
+        self.changeover = Changeover(self._sessions)
         self._unnamed = Shares(self.settings.unnamed_limit)
         for name, settings in self.settings.namespaces.items():
             self._make_namespace(name, settings)
@@ -139,20 +143,21 @@ class Broker:
     def set_rules(self, rules: Rules) -> None:
         """Let other rules apply from now on.
 
-        Subscriptions that they do not allow end in this same step with
-        `unsubscribed` and `forbidden`; everything else goes on.
+        Nothing that they forbid is served or delivered any more. Subscriptions
+        that they do not allow end with `unsubscribed` and `forbidden`, one
+        session after the other (`Changeover`); everything else goes on.
         """
-        self.fan_out.settle()  # what was published before goes to those who might have it then
-        self.access = evolve(self.access, rules=rules)
-        for session in self.sessions:
-            session.regrant()
+        self._change(Change(evolve(self.access, rules=rules)))
 
     def set_access(self, access: Access, review: Review, moment: Moment) -> None:
         """Let others in from now on: as `set_rules`, and besides, who is known no longer is closed with 3000."""
-        self.fan_out.settle()
-        self.access = access
-        for session in self.sessions:
-            session.review(review, moment)
+        self._change(Change(access, review, moment))
+
+    def _change(self, change: Change) -> None:
+        self.fan_out.settle()  # what was published before goes to those who might have it then
+        self.access = change.access
+        self.spanning.invalidate()  # what topics have cached of who gets them
+        self.changeover.begin(change)
 
     def note_expiry(self, session: Session) -> None:
         """Note whether a session ends by itself, and when; for the session only."""
@@ -226,6 +231,7 @@ class Broker:
             settings,
             self.spanning,
             self.fan_out,
+            self.changeover,
             keys,
             retained=RetainedValues(self._retained),
             max_retained_bytes=self.settings.limits.retained_bytes,

@@ -7,6 +7,7 @@ most 2^wildcards nodes, however many filters there are.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Generic, TypeVar
 
 from attrs import define, field
@@ -78,26 +79,37 @@ class FilterIndex(Generic[Owner]):
     def match(self, levels: tuple[str, ...]) -> dict[Owner, None]:
         """Return the owners of all filters that match a topic, each once, in a settled order."""
         found: dict[Owner, None] = {}
-        nodes = [self._root]
-        if is_reserved(levels[0]):
-            # No wildcard matches the broker's own first levels (protocol.md, N-013).
-            own = self._root.children.get(levels[0])
-            nodes, levels = [] if own is None else [own], levels[1:]
-        for level in levels:
-            following = []
-            for node in nodes:
-                found.update(dict.fromkeys(node.rest))
+        for _, owners in self.hits(levels):
+            found.update(dict.fromkeys(owners))
+        return found
+
+    def hits(self, levels: tuple[str, ...]) -> list[tuple[tuple[str, ...], Mapping[Owner, int]]]:
+        """Return the filters that match a topic, as levels, each with its owners, in the same order."""
+        found: list[tuple[tuple[str, ...], Mapping[Owner, int]]] = []
+        nodes = [((), self._root)] if not is_reserved(levels[0]) else self._own(levels[0])
+        for level in levels[len(nodes[0][0]) if nodes else 0 :]:
+            following: list[tuple[tuple[str, ...], _Node[Owner]]] = []
+            for path, node in nodes:
+                if node.rest:
+                    found.append(((*path, _REST), node.rest))
                 if level in node.children:
-                    following.append(node.children[level])
+                    following.append(((*path, level), node.children[level]))
                 if _ONE in node.children:
-                    following.append(node.children[_ONE])
+                    following.append(((*path, _ONE), node.children[_ONE]))
             if not following:
                 return found
             nodes = following
-        for node in nodes:
-            found.update(dict.fromkeys(node.here))
-            found.update(dict.fromkeys(node.rest))
+        for path, node in nodes:
+            if node.here:
+                found.append((path, node.here))
+            if node.rest:
+                found.append(((*path, _REST), node.rest))
         return found
+
+    def _own(self, level: str) -> list[tuple[tuple[str, ...], _Node[Owner]]]:
+        """Return where one of the broker's own first levels leads: no wildcard matches these (protocol.md, N-013)."""
+        node = self._root.children.get(level)
+        return [] if node is None else [((level,), node)]
 
     @property
     def is_empty(self) -> bool:

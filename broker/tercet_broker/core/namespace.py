@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,8 +19,10 @@ from tercet_protocol import (
     encode_text_frame,
     split_topic,
 )
+from tercet_protocol.topics import SEPARATOR
 
 from .accounting import Account, AccountStatistics
+from .changeover import Changeover, Hits
 from .errors import RefusedError
 from .fanout import FanOut
 from .keys import KeyMemory, Owner
@@ -73,6 +76,7 @@ class Namespace:
     Attributes:
         spanning: the index of the filters that span namespaces, shared by all of them.
         fan_out: where messages go from here, shared as well.
+        changeover: which sessions have not complied with the rules yet, shared as well.
         conflates: whether only the newest message of each topic is queued.
     """
 
@@ -81,6 +85,7 @@ class Namespace:
     settings: NamespaceSettings
     spanning: FilterIndex[Outbox] = field(repr=False)
     fan_out: FanOut = field(repr=False)
+    changeover: Changeover = field(repr=False)
     keys: KeyMemory = field(repr=False)
     log: Log = field(init=False, repr=False)
     watch: PositionWatch = field(init=False, repr=False)
@@ -210,18 +215,27 @@ class Namespace:
 
     def _match(self, topic: Topic) -> dict[Outbox, None]:
         """Return who gets a topic's messages: the same object as for the last topic, where they are the same."""
-        matched = self.index.match(topic.levels)
-        matched.update(self.spanning.match(topic.levels))
-        # Each subscription lies inside what is granted; that this is so for the topic too is checked once
-        # for all of its messages, here.
-        matched = {
-            outbox: None
-            for outbox in matched
-            if outbox.grants is None or outbox.grants.allows(Action.SUBSCRIBE, topic.name, topic.levels)
-        }
+        if self.changeover.is_open:
+            matched = self.changeover.targets(topic, partial(self._hits, topic))
+        else:
+            matched = self.index.match(topic.levels)
+            matched.update(self.spanning.match(topic.levels))
+            # Each subscription lies inside what is granted; that this is so for the topic too is checked once
+            # for all of its messages, here.
+            matched = {
+                outbox: None
+                for outbox in matched
+                if outbox.grants is None or outbox.grants.allows(Action.SUBSCRIBE, topic.name, topic.levels)
+            }
         if matched != self._matched:
             self._matched = matched
         return self._matched
+
+    def _hits(self, topic: Topic) -> Hits:
+        """Return which filters match a topic now, and whose they are."""
+        for index in (self.index, self.spanning):
+            for levels, owners in index.hits(topic.levels):
+                yield Filter(SEPARATOR.join(levels), levels), owners
 
     def _make_topic(self, name: str) -> Topic:
         topic = self._topics[name] = Topic(name, split_topic(name), encode_text(name), self._forget_topic)

@@ -35,7 +35,19 @@ Value = TypeVar("Value")
 Names = frozenset[str] | None
 """Names of users; None is everybody."""
 
-_UNKNOWN: Names = frozenset({""})  # (the object alone counts, and is never an answer)
+UNKNOWN: Names = frozenset({""})  # the object alone counts, and is never an answer
+
+
+def either(one: Names, other: Names) -> Names:
+    """Return who is among one or the other."""
+    return None if one is None or other is None else one | other
+
+
+def both(one: Names, other: Names) -> Names:
+    """Return who is among both."""
+    if one is None or other is None:
+        return other if one is None else one
+    return one & other
 
 
 class Action(enum.StrEnum):
@@ -126,8 +138,8 @@ class Scope:
 
     def covers(self, action: Action, filter_: Filter) -> Names:
         """Return for whom everything that a filter matches lies inside one granted filter. Remembered."""
-        names = self._covered.get((action, filter_.text), _UNKNOWN)
-        if names is _UNKNOWN:
+        names = self._covered.get((action, filter_.text), UNKNOWN)
+        if names is UNKNOWN:
             granted = (places for one, places in self.filters[action] if one.contains(filter_))
             names = _remember(self._covered, (action, filter_.text), _whose(granted, filter_.levels))
         return names
@@ -138,8 +150,8 @@ class Scope:
         Raises:
             TopicError: it comes without levels, and is no topic.
         """
-        names = self._allowed.get((action, topic), _UNKNOWN)
-        if names is _UNKNOWN:
+        names = self._allowed.get((action, topic), UNKNOWN)
+        if names is UNKNOWN:
             levels = levels or split_topic(topic)
             granted = (places for one, places in self.filters[action] if one.matches_levels(levels))
             names = _remember(self._allowed, (action, topic), _whose(granted, levels))
@@ -160,11 +172,15 @@ class Grants:
 
     def covers(self, action: Action, filter_: Filter) -> bool:
         """Tell whether everything that a filter matches lies inside one granted filter."""
-        for scope in self.scopes:
-            names = scope.covers(action, filter_)
-            if names is None or self.user in names:
-                return True
-        return False
+        names = self.who_is_covered(action, filter_)
+        return names is None or self.user in names
+
+    def who_is_covered(self, action: Action, filter_: Filter) -> Names:
+        """Tell of whom this is true, among all to whom the same rules apply."""
+        found = self.scopes[0].covers(action, filter_)
+        for scope in self.scopes[1:]:
+            found = either(found, scope.covers(action, filter_))
+        return found
 
     def allows(self, action: Action, topic: str, levels: tuple[str, ...] | None = None) -> bool:
         """Tell whether the action is allowed on a topic, which may come with its levels.
@@ -178,12 +194,24 @@ class Grants:
                 return True
         return False
 
+    def who_is_allowed(self, action: Action, topic: str, levels: tuple[str, ...] | None = None) -> Names:
+        """Tell of whom this is true, among all to whom the same rules apply; raises likewise."""
+        found = self.scopes[0].allows(action, topic, levels)
+        for scope in self.scopes[1:]:
+            found = either(found, scope.allows(action, topic, levels))
+        return found
+
 
 @define(eq=False)
 class Rules:
-    """All rules of a broker. They do not change: a reload puts others into their place."""
+    """All rules of a broker. They do not change: a reload puts others into their place.
+
+    Attributes:
+        names: of users for whom there is a rule by name.
+    """
 
     rules: tuple[Rule, ...] = ()
+    names: frozenset[str] = field(factory=frozenset, init=False, repr=False)
     _by_subject: dict[str, list[Rule]] = field(factory=dict, init=False, repr=False)  # {one of its `who`: rules}
     _scopes: dict[tuple[bool, frozenset[str]], Scope] = field(factory=dict, init=False, repr=False)
     _named: dict[str, Scope] = field(factory=dict, init=False, repr=False)  # {user: of the rules for that one}
@@ -198,6 +226,7 @@ class Rules:
             for who, rules in self._by_subject.items()
             if who.startswith(_NAMED)
         }
+        self.names = frozenset(self._named)
 
     def grants(self, identity: Identity) -> Grants | None:
         """Return what an identity may do; None for everything, where there are no rules."""

@@ -49,9 +49,10 @@ from tercet_protocol import (
     peek_id,
 )
 
-from .access import Answer, Review
+from .access import Answer
 from .accounting import AccountStatistics
 from .catching_up import Cursor
+from .changeover import Outlook
 from .errors import RefusedError
 from .identity import ANONYMOUS, Arrival, Identity
 from .keys import Owner
@@ -114,6 +115,7 @@ class Session:
         label: what the peer is told of that, and what the logs say.
         user: who it is; None is anonymous.
         owner: whose share it takes of what is everybody's: its user's, or its own where it has none.
+        generation: the last change of the broker's `Access` that it has complied with.
         has_fallen_behind: whether it was ever served from the log for being too slow.
         wants_pings: whether the client asked for `ping` messages instead of WebSocket pings.
     """
@@ -131,6 +133,7 @@ class Session:
     wants_pings: bool = False
     is_connected: bool = False
     is_ended: bool = False
+    generation: int = field(init=False)
     has_fallen_behind: bool = False
     _subscriptions: dict[int, Subscription] = field(factory=dict, repr=False)  # {id: subscription}
     # (Lists, short as they are: an empty deque takes ten times the memory.)
@@ -141,6 +144,7 @@ class Session:
     def __attrs_post_init__(self) -> None:
         """Make the outbox."""
         self.owner = self.connection
+        self.generation = self.broker.changeover.generation
         limits = self.broker.settings.limits
         self.outbox = Outbox(
             connection=self.connection,
@@ -167,6 +171,8 @@ class Session:
         error, and may close the connection. Raises only where the broker
         itself is broken.
         """
+        if self.generation != self.broker.changeover.generation:
+            self.comply()
         if self.is_ended:
             return
         id_: int | None = None
@@ -254,6 +260,7 @@ class Session:
     def _verdict(self, id_: int | None, verdict: Identity | RefusedError) -> Identity | None:
         """Return whose a token is; None if that ends the request."""
         self.outbox.is_held = False
+        self.comply()
         if self.is_ended or not self._survives_settling():
             return None
         if isinstance(verdict, Identity):
@@ -316,37 +323,50 @@ class Session:
         )
 
     def _become(self, identity: Identity, moment: Moment) -> None:
-        """Act for an identity from now on."""
+        """Act for an identity from now on, with what it may do."""
+        self._assume(identity, moment)
+        if self._subscriptions:
+            self.broker.spanning.invalidate()  # what topics have cached of who gets them
+        self._regrant(Outlook(identity, [self.broker.access.rules.grants(identity)]))
+
+    def _assume(self, identity: Identity, moment: Moment) -> None:
         self.identity, self.user = identity, identity.user
         self.owner = self.connection if identity.user is None else identity.user
         left = _seconds_left(identity, moment)
         self.lapses_at = math.inf if left is None else moment.now + left + self.broker.access.grace
         self.broker.note_expiry(self)
-        self.regrant()
 
-    def regrant(self) -> None:
+    def _regrant(self, outlook: Outlook) -> None:
         """Be allowed what the rules say now; subscriptions that are not allowed any more end."""
-        if self._subscriptions:
-            self.broker.spanning.invalidate()  # what topics have cached of who gets them
-        grants = self.outbox.grants = self.broker.access.rules.grants(self.identity)
-        if grants is None:
-            return
+        self.outbox.grants = outlook.grants[-1]
         for subscription in list(self._subscriptions.values()):
-            if not grants.covers(Action.SUBSCRIBE, subscription.filter):
+            if not outlook.stands(subscription.filter):
                 del self._subscriptions[subscription.id]
                 self._detach(subscription)
                 text = f"may no longer subscribe to {subscription.filter.text!r}"
                 self.send(Unsubscribed(sub=subscription.id, code=ErrorCode.FORBIDDEN, message=text))
 
-    def review(self, review: Review, moment: Moment) -> None:
-        """Be who `review` says, because the broker's `Access` has changed; end if that is nobody it wants."""
-        if not self.is_connected:
-            return
-        identity = review(self.identity)
-        if identity is None or (identity.user is None and self.broker.access.required):
+    def comply(self) -> int:
+        """Be who, and do what, the broker's `Access` says, if it has changed; end if that is nobody it wants.
+
+        Returns how many subscriptions had to be looked at, and one more; 0 if nothing has changed.
+        """
+        changeover = self.broker.changeover
+        changes = changeover.since(self.generation)
+        if not changes:
+            return 0
+        outlook, looked_at = changeover.outlook(self), 1 + len(self._subscriptions)
+        self.generation = changeover.generation
+        if not self.is_connected or self.is_ended:
+            return looked_at
+        if outlook is None:
             self._turn_away(None, RefusedError(ErrorCode.UNAUTHORIZED, "who you are is not known here any more"))
-        else:
-            self._become(identity, moment)
+            return looked_at
+        moment = next((change.moment for change in reversed(changes) if change.moment is not None), None)
+        if moment is not None:
+            self._assume(outlook.identity, moment)
+        self._regrant(outlook)  # (nothing cached is void: who gets what was decided by the same outlook)
+        return looked_at
 
     def lapse(self) -> None:
         """End, because the token has expired and the time for renewing it is over."""
@@ -464,6 +484,7 @@ class Session:
         It returns after one page, however little that held, so that one step
         stays short; whoever drains the outbox calls it again while the outbox `is_behind`.
         """
+        self.comply()
         if not self._replaying or self._has_page_queued() or not self._survives_settling():
             return
         turn = self._replaying[0]
@@ -589,6 +610,7 @@ class Session:
         Not to a connection that does not read its notices, which would pile
         up: the worst that can come of it is a gap that was none.
         """
+        self.comply()
         if self.outbox.is_congested or not self._survives_settling():
             return
         cursor = self.outbox.cursors.get(namespace.account)
@@ -624,7 +646,8 @@ class Session:
 
     def announce_drain(self, retry_after: float) -> None:
         """Tell the client its positions and that the connection will be closed."""
-        for namespace in self._present:
+        self.comply()
+        for namespace in tuple(self._present):
             self.tell_position(namespace)
         self.send(Drain(retry_after=retry_after))
 

@@ -1,6 +1,6 @@
 """The daemon: the nursery tree that supervises everything, and its planned end.
 
-    daemon                       signals, sweeper, deadlines, flusher
+    daemon                       signals, sweeper, deadlines, flusher, changes of access
     └─ connections               outlives the listeners' clients
        ├─ listener, each         accepts; while draining it turns newcomers away with 503
        └─ connection, each       one nursery a socket
@@ -111,6 +111,7 @@ class Daemon:
     reloads: int = field(default=0, init=False)
     _accepts: Bucket = field(init=False, repr=False)
     _memory: int = field(factory=memory_share, init=False, repr=False)
+    _changed: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, init=False, repr=False)
     _stopped: trio.Event = field(factory=trio.Event, init=False, repr=False)
 
     @broker.default
@@ -131,6 +132,7 @@ class Daemon:
         """Join the parts."""
         self.broker.fan_out.settle_soon = self._flusher.call
         self._flusher.fan_out = self.broker.fan_out
+        self.broker.changeover.soon = self._changed.unpark
         self.broker.users.limit = self.settings.connections.per_user
         self.broker.access = _access(self.settings.auth, self.settings.rules)
         if self.settings.auth is not None:
@@ -160,7 +162,7 @@ class Daemon:
                 opened = await stack.enter_async_context(open_listeners(self.settings.listeners))
                 self._opened, listeners = opened, opened
             async with trio.open_nursery() as daemon:
-                for service in (self._flusher.run, self._deadlines.run, self._sweep):
+                for service in (self._flusher.run, self._deadlines.run, self._sweep, self._carry_out_changes):
                     daemon.start_soon(service)
                 if self.authenticator is not None:
                     await daemon.start(self.authenticator.run)
@@ -319,13 +321,14 @@ class Daemon:
     # Who may come in, and do what
 
     def set_access(self, auth: AuthSettings | None, rules: tuple[Rule, ...]) -> None:
-        """Put other settings for authentication and other rules into place, in one step.
+        """Put other settings for authentication and other rules into force, in one step.
 
+        From then on nothing that they forbid is served or delivered.
         Connections go on. A subscription that is not allowed any more ends
         with `unsubscribed` and `forbidden`; who was known by a token or an
         issuer that is gone, or is anonymous where that is not wanted any more,
-        is closed with 3000. Whether there is authentication at all cannot be
-        changed.
+        is closed with 3000. These are told one after the other, soon
+        (`Changeover`). Whether there is authentication at all cannot be changed.
 
         Raises:
             OSError, ValueError: a key file cannot be used, or there was no
@@ -339,6 +342,13 @@ class Daemon:
             self.broker.set_rules(access.rules)
         else:
             self.broker.set_access(access, self.authenticator.replace(auth), moment)
+
+    async def _carry_out_changes(self) -> None:
+        """Have all sessions comply with what `set_access` has put into force, in slices."""
+        while True:
+            for _ in self.broker.changeover.steps():
+                await trio.lowlevel.checkpoint()
+            await self._changed.park()
 
     # The planned stop
 
