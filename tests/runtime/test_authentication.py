@@ -342,6 +342,21 @@ async def test_set_access_takes_back_tokens_and_rules(serve: Serve, auth: AuthSe
         await peer.expect("error", id=1, code="unauthorized")
 
 
+@pytest.mark.parametrize("grace", [10.0, 77.0])
+async def test_set_access_with_the_same_tokens_keeps_everybody(
+    serve: Serve, auth: AuthSettings, grace: float, autojump_clock: MockClock
+) -> None:
+    """The rules are others, and what else has changed counts for who is in."""
+    async with serve(settings(auth), **options()) as harness:
+        peer = await harness.client(token=make_jwt(exp=WALL + 60))
+        await peer.say(op="subscribe", id=2, filter="a/#")
+        await peer.expect("subscribed")
+        harness.daemon.set_access(evolve(auth, grace=grace), (Rule(("*",), ALL, ("b/#",)),))
+        await peer.expect("unsubscribed", sub=2, code="forbidden")
+        (session,) = harness.daemon.broker.sessions
+        assert session.lapses_at - trio.current_time() == pytest.approx(60 + grace, abs=1)
+
+
 async def test_set_access_that_cannot_be_changes_nothing(serve: Serve, auth: AuthSettings, tmp_path: Path) -> None:
     async with serve(settings(auth), **options()) as harness:
         peer = await harness.client(token=make_jwt())

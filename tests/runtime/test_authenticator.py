@@ -267,6 +267,7 @@ async def test_replace_says_who_is_known_still(autojump_clock: object, keys: Key
         review = authenticator.replace(
             AuthSettings(token=(evolve(same, groups=("new",)), token_settings("changed", "another")), jwt=(kept,))
         )
+        assert review is not None
         found = {name: review(Identity(name, source=f"token:{name}")) for name in ("same", "changed", "gone")}
         assert found["same"] == Identity("same", frozenset({"new"}), None, "token:same")
         assert (found["changed"], found["gone"]) == (None, None)
@@ -274,6 +275,7 @@ async def test_replace_says_who_is_known_still(autojump_clock: object, keys: Key
         assert review(Identity("a", source="jwt:x")) is None
         assert review(Identity("a", source="certificate")) is not None
         assert isinstance(await authenticator.verify(f"changed.{canary}"), RefusedError)
+        assert authenticator.replace(authenticator.settings) is None, "everybody stays who they are"
 
 
 async def test_threads_do_the_work_in_earnest(canary: str) -> None:

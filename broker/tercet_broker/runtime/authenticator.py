@@ -101,9 +101,10 @@ class Authenticator:
                 return identity
         raise refusal
 
-    def replace(self, settings: AuthSettings) -> Review:
+    def replace(self, settings: AuthSettings) -> Review | None:
         """Go on with other settings; return what becomes of those who are known already.
 
+        None if everybody stays who they are, for whatever becomes of each has a price.
         Issuers that are the same keep the keys they have fetched.
 
         Raises:
@@ -119,6 +120,9 @@ class Authenticator:
         distrusted = {f"jwt:{one.issuer}" for one in before}
         tokens, known = _by_id(settings), self._static.tokens
         self.settings, self._static.tokens, self._issuers = settings, tokens, tuple(issuers)
+
+        if not distrusted and tokens == known:
+            return None
 
         def review(identity: Identity) -> Identity | None:
             kind, _, name = identity.source.partition(":")

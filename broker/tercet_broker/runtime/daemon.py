@@ -340,8 +340,12 @@ class Daemon:
             if self.authenticator is not None or auth is not None:
                 raise ValueError("authentication can only be turned on or off by a restart")
             self.broker.set_rules(access.rules)
+            return
+        review = self.authenticator.replace(auth)
+        if review is None and evolve(self.broker.access, rules=access.rules) == access:
+            self.broker.set_rules(access.rules)
         else:
-            self.broker.set_access(access, self.authenticator.replace(auth), moment)
+            self.broker.set_access(access, review or (lambda identity: identity), moment)
 
     async def _carry_out_changes(self) -> None:
         """Have all sessions comply with what `set_access` has put into force, in slices."""
