@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 from attrs import define, field
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tercet_broker.core.accounting import Account, DropReason
+from tercet_broker.core.log import Record
 from tercet_broker.core.outbox import Outbox
-from tercet_broker.core.queued import Delivery, ReplayedFrame
+from tercet_broker.core.queued import Delivery, Newest, ReplayedFrame, Run
+from tercet_broker.core.topic import Topic
+from tercet_protocol import encode_text_frame
 
 
 @define(eq=False)
@@ -203,3 +208,224 @@ def test_closed_outbox_drops_all_and_takes_nothing(taken: int) -> None:
     box.check()
     assert len(box.outbox) == box.outbox.notices == box.outbox.size == 0
     assert box.books.statistics().dropped == {DropReason.OVERFLOW: 0, DropReason.CLOSED: 2}
+
+
+# What is dropped, and what takes another's place
+
+TOPICS = {name: Topic(name, tuple(name.split("/")), b"", lambda _: None) for name in ("a/x", "a/y", "b/x")}
+
+
+@define(eq=False)
+class Slow:
+    """An outbox with room for 8 deliveries, in which two namespaces, a and b, are queued; frames are what they say."""
+
+    books: dict[str, Account] = field(factory=lambda: {"a": Account(), "b": Account()})
+    seqs: dict[str, int] = field(factory=lambda: {"a": 0, "b": 0})
+    overflowed: list[Delivery] = field(factory=list)
+    outbox: Outbox = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.outbox = Outbox(1, 8, 1000, 100, wake=lambda: None, overflow=self.overflow)
+
+    def overflow(self, delivery: Delivery) -> bool:
+        self.overflowed.append(delivery)
+        return True
+
+    def record(self, topic: str, size: int = 0) -> Record:
+        namespace = topic[0]
+        self.seqs[namespace] += 1
+        seq = self.seqs[namespace]
+        frame = encode_text_frame(f"{namespace}{seq}".encode().ljust(size, b"."))
+        return Record(TOPICS[topic], seq, 0, 0.0, frame, 0, 0, self.books[namespace])
+
+    def offer(self, *topics: str) -> None:
+        for topic in topics:
+            assert self.outbox.offer(self.record(topic))
+
+    def conflate(self, *topics: str) -> None:
+        for topic in topics:
+            assert self.outbox.offer_newest(self.record(topic))
+
+    def notify(self) -> None:
+        self.outbox.notify(encode_text_frame(b"reply"))
+
+    def relieve(self, arriving: Delivery | None, namespace: str = "a") -> None:
+        assert arriving is None or isinstance(arriving, Record | Newest)
+        self.outbox.relieve(namespace, "e", self.books[namespace], arriving)
+        self.check()
+
+    def check(self) -> None:
+        assert all(books.statistics().balanced for books in (self.outbox.account, *self.books.values()))
+        assert self.outbox.size == len(self.outbox.peek(10_000))
+        assert self.outbox.account.queued == sum(books.queued for books in self.books.values())
+
+    def queued(self) -> list[str | tuple[str, int, int, int]]:
+        """Return what is queued: frames, and gaps as (namespace, after, through, dropped)."""
+        data, found = self.outbox.peek(10_000), list[str | tuple[str, int, int, int]]()
+        while data:
+            wide = data[1] == 126
+            size = int.from_bytes(data[2:4], "big") if wide else data[1]
+            start = 4 if wide else 2
+            payload, data = data[start : start + size].decode(), data[start + size :]
+            if payload.startswith("{"):
+                gap = json.loads(payload)
+                assert (gap["op"], gap["epoch"], gap["reason"]) == ("gap", "e", "overflow")
+                found.append((gap["namespace"], gap["after"], gap["through"], gap["dropped"]))
+            else:
+                found.append(payload.rstrip("."))
+        self.check()
+        return found
+
+
+def test_relieve_drops_the_oldest_of_its_namespace_alone() -> None:
+    """G-003: a gap stands where the first of them stood, and what arrives is queued."""
+    slow = Slow()
+    slow.offer("b/x", "a/x", "a/y", "b/x", "a/x", "b/x", "a/y", "a/x")
+    slow.relieve(slow.record("a/x"))
+    assert slow.queued() == ["b1", ("a", 0, 1, 1), "a2", "b2", "a3", "b3", "a4", "a5", "a6"]
+    assert slow.books["a"].overflowed == 1
+    assert slow.books["b"].overflowed == 0
+
+
+def test_relieve_lets_a_gap_grow() -> None:
+    slow = Slow()
+    slow.offer(*["a/x"] * 8)
+    for _ in range(3):
+        slow.relieve(slow.record("a/x"))
+    assert slow.queued() == [("a", 0, 3, 3), *(f"a{seq}" for seq in range(4, 12))]
+    assert slow.outbox.notices == 1
+
+
+def test_relieve_joins_no_gaps_across_a_reply() -> None:
+    """What stands behind it may have been for a subscription that the client learns of by it."""
+    slow = Slow()
+    slow.offer("a/x")
+    slow.notify()
+    slow.offer(*["a/x"] * 7)
+    slow.relieve(slow.record("a/x"))
+    slow.relieve(slow.record("a/x"))
+    assert slow.queued()[:4] == [("a", 0, 1, 1), "reply", ("a", 1, 2, 1), "a3"]
+    slow.relieve(None)
+    assert slow.queued()[:4] == [("a", 0, 1, 1), "reply", ("a", 1, 6, 5), "a7"]
+
+
+def test_relieve_joins_gaps_that_meet() -> None:
+    """A gap at the end, where something arrived for which there was no room, and one that grows up to it."""
+    slow = Slow()
+    slow.offer(*["b/x"] * 8)
+    slow.relieve(slow.record("a/x"))
+    assert slow.queued()[-1] == ("a", 0, 1, 1)
+    slow.outbox.sent(len(slow.record("b/x").frame) * 8)
+    slow.notify()
+    slow.offer("a/x")
+    assert slow.queued() == [("a", 0, 1, 1), "reply", "a2"]
+
+
+def test_relieve_with_nothing_to_drop_drops_what_arrives() -> None:
+    """And what arrives after that in the same gap, as long as it is the last in the queue."""
+    slow = Slow()
+    slow.offer(*["b/x"] * 8)
+    for _ in range(3):
+        slow.relieve(slow.record("a/x"))
+    assert slow.queued() == [*(f"b{seq}" for seq in range(1, 9)), ("a", 0, 3, 3)]
+    slow.notify()
+    slow.relieve(slow.record("a/x"))
+    assert slow.queued()[8:] == [("a", 0, 3, 3), "reply", ("a", 3, 4, 1)]
+    assert slow.books["a"].overflowed == 4
+
+
+def test_relieve_makes_room_in_bytes() -> None:
+    slow = Slow()
+    for _ in range(4):
+        assert slow.outbox.offer(slow.record("a/x", 240))
+    slow.relieve(slow.record("a/x", 500))
+    assert slow.queued() == [("a", 0, 3, 3), "a4", "a5"]
+    assert slow.outbox.size - len(slow.outbox.peek(1)) <= 1000
+
+
+def test_relieve_of_nothing_that_arrives_halves_the_queue() -> None:
+    slow = Slow()
+    slow.offer(*["a/x"] * 7)
+    slow.relieve(None)
+    assert slow.queued() == [("a", 0, 3, 3), "a4", "a5", "a6", "a7"]
+
+
+def test_relieve_leaves_a_frame_that_was_begun() -> None:
+    slow = Slow()
+    slow.offer(*["a/x"] * 8)
+    whole = slow.outbox.peek(1)
+    slow.outbox.sent(2)
+    slow.relieve(slow.record("a/x"))
+    assert whole[2:] + b"\x81" == slow.outbox.peek(10_000)[: len(whole) - 1]
+    slow.outbox.sent(len(whole) - 2)
+    assert slow.queued()[:2] == [("a", 1, 2, 1), "a3"]
+
+
+def test_relieve_leaves_replays() -> None:
+    slow = Slow()
+    for _ in range(8):
+        assert slow.outbox.offer(ReplayedFrame(encode_text_frame(b"replay"), slow.books["a"]))
+    slow.relieve(slow.record("a/x"))
+    assert slow.queued() == [*["replay"] * 8, ("a", 0, 1, 1)]
+
+
+def test_relieve_takes_a_run_apart() -> None:
+    slow = Slow()
+    records = [slow.record("a/x") for _ in range(8)]
+    assert slow.outbox.offer_run(Run.of(records))
+    slow.relieve(slow.record("a/x"))
+    assert slow.queued() == [("a", 0, 1, 1), *(f"a{seq}" for seq in range(2, 10))]
+
+
+def test_newest_takes_the_place_of_the_one_before() -> None:
+    """M-010: in its place in the queue; the other is conflated."""
+    slow = Slow()
+    slow.conflate("a/x", "a/y", "b/x", "a/x", "a/x")
+    assert slow.queued() == ["a4", "a2", "b1"]
+    assert (slow.books["a"].queued, slow.books["a"].conflated, slow.books["b"].conflated) == (2, 2, 0)
+    slow.outbox.sent(slow.outbox.size)
+    slow.conflate("a/x")
+    assert slow.queued() == ["a5"], "what was sent has no place any more"
+
+
+def test_newest_does_not_move_across_a_notice() -> None:
+    slow = Slow()
+    slow.conflate("a/x", "a/y")
+    slow.notify()
+    slow.conflate("a/x")
+    slow.conflate("a/x")
+    assert slow.queued() == ["a1", "a2", "reply", "a4"]
+
+
+def test_newest_leaves_a_frame_that_was_begun() -> None:
+    slow = Slow()
+    slow.conflate("a/x")
+    frame = slow.outbox.peek(1)
+    slow.outbox.sent(1)
+    slow.conflate("a/x", "a/x")
+    slow.outbox.sent(len(frame) - 1)
+    assert slow.queued() == ["a3"]
+
+
+def test_newest_overflows_when_there_is_no_room_for_a_place() -> None:
+    slow = Slow()
+    slow.offer(*["b/x"] * 8)
+    slow.conflate("a/x")
+    (arriving,) = slow.overflowed
+    slow.relieve(arriving)
+    assert slow.queued()[-1] == ("a", 0, 1, 1)
+
+
+def test_newest_that_is_larger_overflows_in_its_place() -> None:
+    """It stands there already: relieving drops what is older, and may drop the place as well."""
+    slow = Slow()
+    slow.conflate("a/x", "a/y")
+    assert slow.outbox.offer_newest(slow.record("a/x", 900))
+    assert slow.outbox.offer_newest(slow.record("a/y", 900))
+    (arriving,) = slow.overflowed
+    assert isinstance(arriving, Newest)
+    assert (arriving.first, arriving.seq) == (2, 4)
+    slow.relieve(arriving)
+    assert slow.queued() == [("a", 0, 3, 1), "a4"], "the place began with seq 1: everything above it may be missing"
+    slow.conflate("a/y", "a/x")
+    assert slow.queued() == [("a", 0, 3, 1), "a5", "a6"], "the place that was dropped is free"
