@@ -130,6 +130,71 @@ def test_retained_values_are_bounded(make_world: Callable[..., World]) -> None:
     assert world.broker.statistics().namespaces[0].retained == 2
 
 
+def retain(peer: Peer, topic: str, size: int) -> str | None:
+    """Retain data of a size in bytes, 0 to forget; return the code of the refusal, if it is one."""
+    reply = peer.ask("publish", topic=topic, data="x" * (size - 2) if size else None, retain=True)
+    code = reply.get("code")
+    assert code is None or reply["retry_after"] > 0
+    return None if code is None else str(code)
+
+
+def retained_bytes(world: World, topic: str) -> int:
+    """Return what the one value of a namespace takes: its frame."""
+    return world.broker.namespace_of_topic(topic).retained.size
+
+
+def test_retained_values_are_bounded_in_bytes(make_world: Callable[..., World]) -> None:
+    """Of a namespace: what grows is refused over the bound, what shrinks never is [E-002]."""
+    world = make_world(NamespaceSettings(retained_bytes=1500))
+    peer = world.join()
+    assert retain(peer, "t/a", 1000) is None
+    assert retain(peer, "t/b", 600) == "unavailable"
+    assert retain(peer, "u/b", 600) is None, "another namespace has a bound of its own"
+    assert retain(peer, "t/b", 300) is None
+    assert retain(peer, "t/b", 600) == "unavailable"
+    assert retain(peer, "t/a", 900) is None
+    assert retain(peer, "t/b", 0) is None
+    assert retain(peer, "t/a", 1300) is None
+    before = retained_bytes(world, "t/a")
+    assert retain(peer, "t/a", 1600) == "unavailable"
+    assert retained_bytes(world, "t/a") == before, "a refusal changes nothing"
+    assert retain(peer, "t/a", 0) is None
+    assert retained_bytes(world, "t/a") == 0
+
+
+def test_retained_value_does_not_creep_over_the_bound(make_world: Callable[..., World]) -> None:
+    """Data that is as long as the frame before is no shorter than the data before: each would be a little larger."""
+    world = make_world(NamespaceSettings(retained_bytes=1050))
+    peer = world.join()
+    assert retain(peer, "t/a", 1000) is None
+    assert retain(peer, "t/a", retained_bytes(world, "t/a")) == "unavailable"
+    assert retain(peer, "t/a", 1000) is None
+
+
+def test_bound_in_bytes_that_is_lowered_forgets_nothing(make_world: Callable[..., World]) -> None:
+    """What is there stays, and may shrink or go; nothing grows."""
+    world = make_world(NamespaceSettings())
+    peer = world.join()
+    assert retain(peer, "t/a", 1000) is None
+    world.broker.namespace("t").reconfigure(NamespaceSettings(retained_bytes=500))
+    assert retain(peer, "t/a", 1100) == "unavailable"
+    assert retain(peer, "t/a", 800) is None
+    assert retain(peer, "t/b", 10) == "unavailable"
+
+
+def test_retained_values_are_bounded_in_bytes_over_all_namespaces(make_world: Callable[..., World]) -> None:
+    world = make_world(NamespaceSettings(), retained_bytes=1500)
+    peer = world.join()
+    assert retain(peer, "t/a", 1000) is None
+    assert retain(peer, "u/a", 600) == "unavailable"
+    assert retain(peer, "u/a", 300) is None
+    assert retain(peer, "t/a", 0) is None
+    assert retain(peer, "u/b", 1000) is None
+    total = world.broker.namespace("u").retained.total.size
+    assert total == retained_bytes(world, "u/a")
+    assert retain(peer, "t/a", 1000) == "unavailable"
+
+
 def test_retain_is_refused_where_nothing_is_retained(make_world: Callable[..., World]) -> None:
     """[P-003]; asking for values there is not refused, there are none."""
     world = make_world(NamespaceSettings(retained=False))

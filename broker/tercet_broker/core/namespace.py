@@ -156,7 +156,7 @@ class Namespace:
             return
         topic, retained = self._topics.get(publish.topic), self.retained
         before = None if topic is None else topic.retained
-        growth = len(bytes(publish.data)) - (0 if before is None else len(before.frame))
+        growth = len(bytes(publish.data)) - (0 if before is None else before.data_size)
         if before is None and len(retained) >= self.settings.topics:
             full = f"keeps {len(retained)} retained values already"
         elif growth > 0 and retained.size + growth > self.settings.retained_bytes:
