@@ -470,6 +470,57 @@ async def test_conflated_namespace_is_not_deduplicated_by_seq(broker: ScriptedBr
             await peer.expect("subscribe", since={"epoch": "e1", "seq": 9})
 
 
+async def test_gap_in_a_conflated_namespace_is_no_position(broker: ScriptedBroker, nursery: trio.Nursery) -> None:
+    """M-010, G-003: it is told and counted, older values of other topics may follow, and are handed over."""
+    async with broker.session() as (client, peer):
+
+        async def play() -> None:
+            await peer.subscribed("a/+", seq=5, conflated=True)
+
+        nursery.start_soon(play)
+        async with client.subscribe("a/+") as subscription:
+            gap = {"op": "gap", "namespace": "a", "epoch": "e1", "after": 6, "through": 20, "reason": "overflow"}
+            await peer.send({**gap, "dropped": 3})
+            await peer.message(9, topic="a/y")
+            await peer.message(21)
+            events = subscription.events()
+            assert isinstance(await anext(events), tercet.Live)
+            told = await anext(events)
+            assert isinstance(told, tercet.Gap)
+            assert (told.namespace, told.after, told.through, told.dropped) == ("a", 6, 20, 3)
+            assert await read(subscription, 2) == [9, 21]
+            assert subscription.gaps == 1
+            assert subscription.position == Position("e1", 5), "to resume behind the gap would lose a/y"
+            await peer.cut()
+            peer = await broker.welcome()
+            await peer.expect("subscribe", since={"epoch": "e1", "seq": 5})
+
+
+async def test_gap_in_a_replay_of_a_conflated_namespace_is_a_position(
+    broker: ScriptedBroker, nursery: trio.Nursery
+) -> None:
+    """A replay does not conflate: behind its gap comes only what is newer."""
+    async with broker.session() as (client, peer):
+
+        async def play() -> None:
+            await peer.subscribed("a/+", seq=5, conflated=True)
+
+        nursery.start_soon(play)
+        async with client.subscribe("a/+") as subscription:
+            await peer.cut()
+            peer = await broker.welcome()
+            request = await peer.expect("subscribe", since={"epoch": "e1", "seq": 5})
+            sub = request["id"]
+            lost = {"op": "gap", "sub": sub, "epoch": "e1", "after": 5, "through": 30, "reason": "expired"}
+            await peer.send(
+                {"op": "subscribed", "id": sub, "live": False, "epoch": "e1", "seq": 40, "conflated": True}, lost
+            )
+            events = subscription.events()
+            while not isinstance(await anext(events), tercet.Gap):
+                pass
+            assert subscription.position == Position("e1", 30)
+
+
 async def spanning(peer: Peer) -> None:
     request = await peer.expect("subscribe")
     assert "since" not in request

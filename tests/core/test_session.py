@@ -11,7 +11,7 @@ import pytest
 from tercet_broker.core import DropReason, HistorySettings, NamespaceSettings, Overflow
 
 if TYPE_CHECKING:
-    from tests.core.conftest import World
+    from tests.core.conftest import Peer, World
 
 KEY = "0123456789abcdef"
 CUT_OFF = NamespaceSettings(history=HistorySettings(), overflow=Overflow.DISCONNECT)
@@ -471,6 +471,117 @@ def test_closing_connection_is_not_taken_for_a_slow_one(make_world: Callable[...
     assert peer.session.is_ended
     assert peer.close_code is None
     assert peer.session.outbox.account.statistics().dropped == {DropReason.OVERFLOW: 0, DropReason.CLOSED: 1}
+
+
+# Slow for too long: more than half of its queue has been full
+
+
+def fill(world: World, peer: Peer, topic: str, count: int) -> None:
+    """Publish, and look."""
+    publisher = world.join()
+    for _ in range(count):
+        publisher.publish(topic)
+    publisher.hang_up()
+    world.wait(0)
+
+
+@pytest.fixture
+def soft(make_world: Callable[..., World]) -> Callable[[Overflow | None], tuple[World, Peer]]:
+    """Make a world with room for 8, and 5 s for more than 4; and a subscriber to all topics of t."""
+
+    def make(overflow: Overflow | None) -> tuple[World, Peer]:
+        kept = NamespaceSettings(history=HistorySettings(messages=100), overflow=overflow)
+        world = make_world(kept, outbox_messages=8, slow_seconds=5.0)
+        peer = world.join()
+        peer.ask("subscribe", id=1, filter="t/#")
+        return world, peer
+
+    return make
+
+
+def test_half_a_queue_may_stay_for_ever(soft: Callable[[Overflow | None], tuple[World, Peer]]) -> None:
+    world, peer = soft(Overflow.DISCONNECT)
+    fill(world, peer, "t/x", 4)
+    world.wait(100)
+    assert (peer.close_code, len(peer.take())) == (None, 4)
+
+
+def test_more_than_half_is_an_overflow_after_a_time(soft: Callable[[Overflow | None], tuple[World, Peer]]) -> None:
+    """[E-024]: counted from when it was first seen, not from when it last grew."""
+    world, peer = soft(Overflow.DISCONNECT)
+    fill(world, peer, "t/x", 5)
+    world.wait(4.0)
+    fill(world, peer, "t/x", 1)
+    found = []
+    for seconds in (0.9, 0.1):
+        world.wait(seconds)
+        found.append(peer.close_code)
+    assert found == [None, 4000]
+    assert peer.session.outbox.account.statistics().dropped == {DropReason.OVERFLOW: 0, DropReason.CLOSED: 6}
+
+
+def test_who_makes_up_in_between_is_not_slow(soft: Callable[[Overflow | None], tuple[World, Peer]]) -> None:
+    world, peer = soft(Overflow.DISCONNECT)
+    fill(world, peer, "t/x", 5)
+    world.wait(4)
+    assert len(peer.take()) == 5
+    world.wait(0.5)  # (that is when it is seen)
+    fill(world, peer, "t/x", 5)
+    world.wait(4.9)
+    assert peer.close_code is None
+    world.wait(0.1)
+    assert peer.close_code == 4000
+
+
+def test_half_in_bytes_is_too_much_as_well(make_world: Callable[..., World]) -> None:
+    world = make_world(CUT_OFF, outbox_bytes=2048, message_bytes=1024, slow_seconds=5.0)
+    peer = world.join()
+    peer.ask("subscribe", id=1, filter="t/#")
+    publisher = world.join()
+    publisher.publish("t/x", "x" * 900)
+    for _ in range(10):
+        peer.send("ping")  # whose replies are no deliveries
+    world.wait(0)
+    world.wait(5)
+    assert peer.close_code is None
+    publisher.publish("t/x", "x" * 200)
+    world.wait(0)
+    world.wait(5)
+    assert peer.close_code == 4000
+
+
+def test_slow_for_too_long_is_served_from_the_log(soft: Callable[[Overflow | None], tuple[World, Peer]]) -> None:
+    """Nothing is lost: what stands in the queue stays, what is published since is read from the log."""
+    world, peer = soft(None)
+    fill(world, peer, "t/x", 5)
+    world.wait(5)
+    assert len(peer.queued()) == 5
+    fill(world, peer, "t/x", 2)
+    assert len(peer.queued()) == 5
+    assert [event["seq"] for event in peer.take() if event["op"] == "message"] == [1, 2, 3, 4, 5, 6, 7]
+    assert peer.close_code is None
+
+
+def test_slow_for_too_long_loses_the_oldest(soft: Callable[[Overflow | None], tuple[World, Peer]]) -> None:
+    world, peer = soft(Overflow.DROP_OLDEST)
+    fill(world, peer, "t/x", 7)
+    world.wait(5)
+    assert [(e["op"], e.get("through", e.get("seq"))) for e in peer.queued()] == [
+        ("gap", 3),
+        *(("message", seq) for seq in (4, 5, 6, 7)),
+    ]
+
+
+def test_namespace_of_which_most_is_queued_pays_for_it(make_world: Callable[..., World]) -> None:
+    world = make_world(NamespaceSettings(overflow=Overflow.DROP_OLDEST), outbox_messages=8, slow_seconds=5.0)
+    peer = world.join()
+    for number, filter_ in enumerate(("t/#", "u/#"), 1):
+        peer.ask("subscribe", id=number, filter=filter_)
+    fill(world, peer, "t/x", 2)
+    fill(world, peer, "u/x", 3)
+    world.wait(5)
+    topics = [event["topic"] for event in peer.queued() if event["op"] == "message"]
+    assert topics == ["t/x", "t/x", "u/x", "u/x"]
 
 
 def test_hanging_up_leaves_nothing_behind(world: World) -> None:
