@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+
 import argon2
 import trio
 from attrs import define, evolve, field
@@ -146,3 +149,83 @@ async def test_revoked_token(sim: Simulation) -> None:
     sim.forget(screen)
     await conclude(sim, feed, [healthy])
     check_whole(healthy)
+
+
+_CROWD = 40
+_GROUPS = ("even", "odd")
+_CROWD_AUTH = AuthSettings(
+    token=(
+        TokenSettings("feed", _HASH, "feed"),
+        *(TokenSettings(f"u{n}", _HASH, f"u{n}", (_GROUPS[n % 2],)) for n in range(_CROWD)),
+    )
+)
+
+
+def _only(*groups: str) -> tuple[Rule, ...]:
+    """Return rules by which all may hear what is open, and these groups what is secret."""
+    rules = Rule(("user:feed",), ALL, ("#",)), Rule(("authenticated",), ALL, (OPEN, "news/end"))
+    return (*rules, Rule(tuple(f"group:{group}" for group in groups), ALL, (SECRET,))) if groups else rules
+
+
+def _note(sim: Simulation, before: set[str], after: set[str]) -> None:
+    """Note in the history what each client has lost or regained."""
+    for n in range(_CROWD):
+        group = _GROUPS[n % 2]
+        if (group in before) != (group in after):
+            (sim.history.granted if group in after else sim.history.revoked)(f"u{n}", SECRET)
+
+
+@simulate(seeds=3, sometimes=["published in the middle", "ended", "came back"])
+async def test_reload_of_rules_under_a_crowd(sim: Simulation) -> None:
+    """Forty clients, half of whom lose and regain a right at a time, while some are cut off.
+
+    The sessions are gone through four at a step, so that there is traffic in
+    between. Nothing forbidden is delivered, everybody hears all that is open,
+    and who resumes has no gap that nobody told of.
+    """
+    broker = await sim.broker(small_broker(auth=_CROWD_AUTH, rules=_only(*_GROUPS)))
+    changeover = broker.daemon.broker.changeover
+    changeover.at_once = 4
+    log = broker.daemon.broker.namespace("news").log
+    feed = await sim.client("feed", token="feed.x")
+    crowd = [await sim.client(f"u{n}", token=f"u{n}.x") for n in range(_CROWD)]
+    readers = [await read(sim, client, OPEN) for client in crowd]
+    insistent = [Insistent(sim, client, SECRET) for client in crowd]
+    for one in insistent:
+        sim.nursery.start_soon(one.run)
+    allowed = set(_GROUPS)
+
+    async def publish() -> None:
+        for n in itertools.count():
+            await feed.publish(sim.random.choice(["news/secret/x", "news/open/x"]), n)
+            await sim.sleep(sim.random.choice([0, 0.001, 0.02]))
+
+    async def change() -> None:
+        for _ in range(6):
+            # On a tick, when there is most to come at the same moment.
+            tick = sim.network.tick
+            await trio.sleep_until(tick * math.ceil(trio.current_time() / tick + sim.random.randint(1, 20)))
+            wanted = set(sim.random.sample(_GROUPS, sim.random.randint(0, 2)))
+            broker.daemon.reload(evolve(broker.daemon.settings, rules=_only(*sorted(wanted))))
+            _note(sim, allowed, wanted)
+            seen = log.head
+            while changeover.is_open:
+                await trio.lowlevel.checkpoint()
+            sim.sometimes("published in the middle", log.head > seen)
+            allowed.clear()
+            allowed.update(wanted)
+            if sim.random.random() < 0.5:
+                sim.network.reset(f"u{sim.random.randrange(_CROWD)}")
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(4):
+            nursery.start_soon(publish)
+        await change()
+        nursery.cancel_scope.cancel()
+    sim.sometimes("ended", any(one.ended for one in insistent))
+    sim.sometimes("came back", any(client.client.statistics().connections > 1 for client in crowd))
+    await conclude(sim, feed, readers)
+    expected = readers[0].data
+    for reader in readers:
+        assert not reader.gaps
+        assert reader.data == expected
