@@ -17,9 +17,9 @@ import time
 import click
 
 from tercet_broker.core.accounting import Account
-from tercet_broker.core.fanout import Run
 from tercet_broker.core.log import Record
-from tercet_broker.core.outbox import Delivery, Outbox
+from tercet_broker.core.outbox import Outbox
+from tercet_broker.core.queued import Delivery, Run
 from tercet_broker.core.topic import Topic
 from tercet_protocol import encode_text_frame
 
