@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tercet_broker.core import Broker, BrokerSettings, HistorySettings, NamespaceSettings
+from tercet_broker.core import Arrival, Broker, BrokerSettings, HistorySettings, Identity, NamespaceSettings
 
 if TYPE_CHECKING:
     from tests.core.conftest import World
@@ -97,6 +97,33 @@ def test_one_connection_cannot_use_all_unnamed_namespaces(make_world: Callable[.
     replies = [greedy.ask("publish", topic=f"g{number}", data=1)["op"] for number in range(10)]
     assert replies == ["published"] * 5 + ["error"] * 5
     assert other.ask("publish", topic="mine", data=1)["seq"] == 1
+
+
+def test_place_has_one_share_however_often_its_client_comes_again(make_world: Callable[..., World]) -> None:
+    """Of unnamed namespaces and of keys; where it comes from is not known of the last, which has one of its own."""
+    world = make_world(unnamed_limit=10, namespaces={"named": NamespaceSettings(keys=10)})
+    told: list[list[str]] = []
+    for place in (b"here", b"here", b"there", None):
+        peer = world.open()
+        peer.session.arrival = Arrival(owner=place)
+        peer.ask("connect")
+        made = [peer.ask("publish", topic=f"u{len(told)}-{number}", data=1) for number in range(6)]
+        keyed = [peer.ask("publish", topic="named", data=1, key=f"{len(told)}-{number:016}") for number in range(6)]
+        assert [reply["op"] for reply in made] == [reply["op"] for reply in keyed]
+        told.append([reply["op"] for reply in made])
+        peer.hang_up()
+    assert [replies.count("published") for replies in told] == [5, 0, 3, 1]
+
+
+def test_user_has_his_own_share_wherever_he_comes_from(make_world: Callable[..., World]) -> None:
+    """And one who calls himself what a place is counted as takes nothing of that place's."""
+    world = make_world(unnamed_limit=10)
+    for number, identity in enumerate((None, Identity("ann"), Identity("here"))):
+        peer = world.open()
+        peer.session.arrival = Arrival(identity=identity, owner=b"here")
+        peer.ask("connect")
+        assert peer.ask("publish", topic=f"u{number}", data=1)["op"] == "published"
+        assert peer.session.owner == (b"here" if identity is None else identity.user)
 
 
 def test_configured_namespaces_have_their_own_settings(make_world: Callable[..., World]) -> None:

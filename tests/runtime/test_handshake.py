@@ -199,6 +199,17 @@ async def test_proxy_may_say_that_the_clients_way_is_not_encrypted() -> None:
             assert [session.arrival.is_private for session in daemon.broker.sessions] == [expected]
 
 
+async def test_shares_of_the_unknown_are_by_address() -> None:
+    """Who comes again has no new one; an IPv6 network has one, and a proxy's word counts as for the limits."""
+    async with listening(trusted_proxies=("127.0.0.1",)) as (daemon, ask):
+        for client in ("192.0.2.1", "192.0.2.1", "2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"):
+            await ask(request(f"X-Forwarded-For: {client}"))
+        await ask(request())
+        owners = [session.owner for session in daemon.broker.sessions]
+    site = bytes.fromhex("20010db800000000")
+    assert owners == [bytes((192, 0, 2, 1))] * 2 + [site] * 2 + [bytes.fromhex("20010db800000001"), 6]
+
+
 async def test_ipv6_clients_count_by_their_network() -> None:
     async with listening(ConnectionSettings(per_address=1), trusted_proxies=("127.0.0.1",)) as (_, ask):
         assert status(await ask(request("X-Forwarded-For: 2001:db8::1"))) == 101

@@ -32,9 +32,9 @@ def test_ipv6_counts_by_site() -> None:
     assert one is not None
     assert other is not None
     assert stranger is not None
-    assert site_of(one) == site_of(other) == "2001:db8:1:2::/64"
+    assert site_of(one) == site_of(other) == bytes.fromhex("20010db800010002")
     assert site_of(stranger) != site_of(one)
-    assert site_of(ipaddress.IPv4Address("192.0.2.1")) == "192.0.2.1"
+    assert site_of(ipaddress.IPv4Address("192.0.2.1")) == bytes((192, 0, 2, 1))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from attrs import field, frozen
 
+from .keys import Owner
+
 
 @frozen
 class Identity:
@@ -33,8 +35,11 @@ class Arrival:
         identity: whom the listener knows it to be, by a certificate; None if it knows nobody.
         bearer: the token of the handshake's `Authorization: Bearer`, or None.
         is_private: whether what it sends can be read by nobody on the way, so that tokens may be taken from it.
+        owner: whose share it takes of what is everybody's while it has no user: where it comes from; None if that
+            is not known, and the connection stands for itself.
     """
 
     identity: Identity | None = None
     bearer: str | None = field(default=None, repr=False)
     is_private: bool = True
+    owner: Owner | None = field(default=None, repr=False)

@@ -11,8 +11,11 @@ from tercet_protocol import ErrorCode
 
 from .errors import RefusedError
 
-Owner = str | int
-"""Who holds a share of what is everybody's: a user, or a connection without one."""
+Owner = str | bytes | int
+"""Who holds a share of what is everybody's: a user; where somebody without one comes from; or the connection.
+
+Three types, so that no user can call himself what somebody else is counted as.
+"""
 
 
 class Shares:

@@ -114,7 +114,8 @@ class Session:
         connection: its number, from 1, unique within this broker's life.
         label: what the peer is told of that, and what the logs say.
         user: who it is; None is anonymous.
-        owner: whose share it takes of what is everybody's: its user's, or its own where it has none.
+        owner: whose share it takes of what is everybody's: its user's, or where it has none, that of the place it
+            comes from (`Arrival.owner`), or its own.
         generation: the last change of the broker's `Access` that it has complied with.
         has_fallen_behind: whether it was ever served from the log for being too slow.
         wants_pings: whether the client asked for `ping` messages instead of WebSocket pings.
@@ -143,7 +144,7 @@ class Session:
 
     def __attrs_post_init__(self) -> None:
         """Make the outbox."""
-        self.owner = self.connection
+        self.owner = self._owner_without_user()
         self.generation = self.broker.changeover.generation
         limits = self.broker.settings.limits
         self.outbox = Outbox(
@@ -331,10 +332,14 @@ class Session:
 
     def _assume(self, identity: Identity, moment: Moment) -> None:
         self.identity, self.user = identity, identity.user
-        self.owner = self.connection if identity.user is None else identity.user
+        self.owner = self._owner_without_user() if identity.user is None else identity.user
         left = _seconds_left(identity, moment)
         self.lapses_at = math.inf if left is None else moment.now + left + self.broker.access.grace
         self.broker.note_expiry(self)
+
+    def _owner_without_user(self) -> Owner:
+        """Return what stays the same when somebody unknown comes again, where there is such a thing."""
+        return self.connection if self.arrival.owner is None else self.arrival.owner
 
     def _regrant(self, outlook: Outlook) -> None:
         """Be allowed what the rules say now; subscriptions that are not allowed any more end."""

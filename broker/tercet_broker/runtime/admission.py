@@ -82,7 +82,7 @@ class TurnedAwayError(Exception):
 class Ticket:
     """One connection's entries in the books; `Admission` writes it."""
 
-    site: str | None = None
+    site: bytes | None = None
     is_established: bool = False
     is_gone: bool = False
 
@@ -106,8 +106,8 @@ class Admission:
     paced: int = 0
     handshakes: int = 0
     connections: int = 0
-    _handshakes_from: Counter[str] = field(factory=Counter, repr=False)
-    _connections_from: Counter[str] = field(factory=Counter, repr=False)
+    _handshakes_from: Counter[bytes] = field(factory=Counter, repr=False)
+    _connections_from: Counter[bytes] = field(factory=Counter, repr=False)
 
     def enter(self, address: IpAddress | None) -> Ticket:
         """Count a connection that was accepted; `address` is None as long as it is not known.
@@ -210,7 +210,7 @@ class Admission:
         ticket.site = None
 
 
-def _uncount(counter: Counter[str], key: str | None) -> None:
+def _uncount(counter: Counter[bytes], key: bytes | None) -> None:
     if key is None:
         return
     counter[key] -= 1

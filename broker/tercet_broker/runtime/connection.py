@@ -169,7 +169,8 @@ class Connection:
         if upgrade is None:
             return
         services = self.services
-        self.arrival = Arrival(self.wire.identity, upgrade.bearer, self.wire.is_private)
+        site = self.handshake.ticket.site
+        self.arrival = Arrival(self.wire.identity, upgrade.bearer, self.wire.is_private, site)
         endpoint = self._endpoint = services.open_endpoint(self)
         began = trio.current_time()
         self.meter = Meter(services.meters, began, lambda: endpoint.user)

@@ -27,7 +27,7 @@ class Failures:
 
     limit: int
     refused: int = 0
-    _buckets: dict[str, Bucket] = field(factory=dict, init=False, repr=False)  # the one that failed last is last
+    _buckets: dict[bytes, Bucket] = field(factory=dict, init=False, repr=False)  # the one that failed last is last
 
     def pause(self, address: IpAddress | None, now: float) -> float:
         """Return for how many seconds no token from there is looked at; 0 nearly always. What is not 0 is counted."""

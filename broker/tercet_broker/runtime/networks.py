@@ -14,7 +14,7 @@ IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _MAX_HOPS = 32  # entries of X-Forwarded-For that are looked at; nobody has as many proxies
-_SITE_BITS = 64  # of an IPv6 address: what one customer gets (RFC 6177); the rest is his to choose
+_SITE_BYTES = 8  # of an IPv6 address: what one customer gets (RFC 6177); the rest is his to choose
 
 
 def parse_network(text: str) -> IpNetwork:
@@ -51,11 +51,9 @@ def is_within(address: IpAddress | None, networks: Sequence[IpNetwork]) -> bool:
     return any(address in network for network in networks)
 
 
-def site_of(address: IpAddress) -> str:
-    """Return what an address is counted as: itself, or the /64 network of an IPv6 address."""
-    if isinstance(address, ipaddress.IPv4Address):
-        return str(address)
-    return str(ipaddress.ip_network((address, _SITE_BITS), strict=False))
+def site_of(address: IpAddress) -> bytes:
+    """Return what an address is counted as: its own four bytes, or the first eight, the /64 network, of IPv6."""
+    return address.packed[:_SITE_BYTES]
 
 
 def forwarded_client(values: Sequence[str], networks: Sequence[IpNetwork]) -> IpAddress | None:
