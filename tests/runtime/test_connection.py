@@ -11,8 +11,9 @@ import trio.testing
 from trio.testing import MockClock
 from wsproto.events import CloseConnection, Ping, Pong, TextMessage
 
+from tercet_broker.core import BrokerSettings, LimitSettings
 from tercet_broker.runtime import DaemonSettings, TimeoutSettings
-from tercet_protocol import CloseCode
+from tercet_protocol import CloseCode, Opcode
 
 if TYPE_CHECKING:
     from tests.runtime.conftest import Logs, Serve
@@ -141,6 +142,100 @@ async def test_heartbeat_may_be_shorter_than_connect(serve: Serve, autojump_cloc
         assert trio.current_time() == heartbeat + 1
         assert isinstance(event := await silent.event(), CloseConnection)
         assert (event.reason, trio.current_time()) == ("no 'connect' within 10 s", 10.0)
+
+
+# A message that has begun has to end
+
+
+@pytest.mark.parametrize("what", ["frame", "fragments", "empty fragments and pings"])
+@pytest.mark.parametrize("heartbeat", [25.0, 3600.0])
+async def test_message_without_an_end_is_closed(
+    serve: Serve, autojump_clock: MockClock, tools: Any, what: str, heartbeat: float
+) -> None:
+    """L-005: each byte is a sign of life, and no more than that; other frames in between help nobody."""
+    pieces = {
+        "frame": [tools.client_frame(Opcode.TEXT, b" " * 60_000)[:4], *[b" "] * 100],
+        "fragments": [
+            tools.client_frame(Opcode.TEXT, fin=False),
+            *[tools.client_frame(Opcode.CONTINUATION, b" ", fin=False)] * 100,
+        ],
+        "empty fragments and pings": [
+            tools.client_frame(Opcode.TEXT, fin=False),
+            *[tools.client_frame(Opcode.CONTINUATION, fin=False) + tools.client_frame(Opcode.PING)] * 100,
+        ],
+    }[what]
+    settings = DaemonSettings(timeouts=TimeoutSettings(heartbeat=heartbeat, read=30.0, read_bytes=8192))
+    async with serve(settings) as broker, trio.open_nursery() as nursery:
+        peer = await broker.client()
+
+        async def drip() -> None:
+            for piece in pieces:
+                await peer.raw(piece)
+                await trio.sleep(1)
+
+        nursery.start_soon(drip)
+        event = await peer.frame()
+        while not isinstance(event, CloseConnection):
+            assert isinstance(event, Ping | Pong)
+            event = await peer.frame()
+        assert event.code == CloseCode.TIMEOUT
+        assert 40.0 <= trio.current_time() < 41.0  # it was seen first where `connect` would have been due
+        nursery.cancel_scope.cancel()
+
+
+async def test_message_over_a_slow_line_has_the_time_it_takes(
+    serve: Serve, autojump_clock: MockClock, tools: Any
+) -> None:
+    """1 MiB at 32 kbit/s, more than four minutes."""
+    limits = LimitSettings(message_bytes=2 << 20, outbox_bytes=4 << 20)
+    async with serve(DaemonSettings(broker=BrokerSettings(limits=limits))) as broker, trio.open_nursery() as nursery:
+        peer = await broker.client()
+        data = tools.say(op="publish", id=2, topic="a/b", data="x" * (1 << 20))
+
+        async def creep() -> None:
+            for start in range(0, len(data), 4096):
+                await peer.raw(data[start : start + 4096])
+                await trio.sleep(1)
+
+        nursery.start_soon(creep)
+        await peer.expect("published", id=2)
+        assert 256.0 <= trio.current_time() < 258.0
+
+
+async def test_messages_that_are_cut_at_each_look_are_not_one(
+    serve: Serve, autojump_clock: MockClock, tools: Any
+) -> None:
+    """Fewer bytes than a single message would need, for ten minutes, and there is always half a request."""
+    async with serve() as broker:
+        peer = await broker.client()
+        request = tools.say(op="pong")
+        await peer.raw(request[:5])
+        for _ in range(60):
+            await trio.sleep(10)
+            await peer.raw(request[5:] + request[:5])
+        await peer.raw(request[5:] + tools.say(op="ping", id=9))
+        await peer.expect("pong", id=9)
+
+
+async def test_time_in_which_a_connection_is_not_read_from_does_not_count(
+    serve: Serve, autojump_clock: MockClock, tools: Any
+) -> None:
+    """Its end may be what the broker does not read, because the client takes no answers: `write` watches over that."""
+    settings = DaemonSettings(timeouts=TimeoutSettings(write=100.0))
+    async with serve(settings, lockstep=True) as broker:
+        peer = await broker.client()
+        first, last = tools.client_frame(Opcode.TEXT, b'{"op":"ping",', fin=False), b'"id":4}'
+        await peer.raw(first)
+        await trio.sleep(15)  # it has been seen now
+        await peer.raw(tools.client_frame(Opcode.PING) * 100)
+        await trio.sleep(60)
+        for _ in range(100):
+            assert isinstance(await peer.event(), Pong)
+        for _ in range(4):
+            await trio.sleep(5)
+            await peer.raw(tools.client_frame(Opcode.PONG))
+        await peer.raw(tools.client_frame(Opcode.CONTINUATION, last))
+        await peer.expect("pong", id=4)
 
 
 async def test_tls_and_head_share_one_deadline(serve: Serve, logs: Logs) -> None:

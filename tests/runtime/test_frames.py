@@ -172,6 +172,24 @@ def test_size_of_a_message_is_that_of_all_its_fragments(tools: Any) -> None:
     assert len(read(again)) == 3
 
 
+def test_what_has_arrived_is_of_the_message_that_has_not_ended(tools: Any) -> None:
+    """Empty fragments begin one as well; a control frame in the middle is none of it once it is whole."""
+    reader = FrameReader(LIMIT)
+    for data, arrived in (
+        (b"", None),
+        (tools.client_frame(TEXT, b"abc")[:4], 4),
+        (tools.client_frame(TEXT, b"abc")[4:], None),
+        (tools.client_frame(TEXT, b"", fin=False), 0),
+        (tools.client_frame(MORE, b"abc", fin=False), 3),
+        (tools.client_frame(PING)[:1], 4),
+        (tools.client_frame(PING)[1:], 3),
+        (tools.client_frame(MORE, b"d"), None),
+    ):
+        reader.feed(data)
+        _exhaust(reader)
+        assert reader.arrived == arrived
+
+
 @pytest.mark.parametrize("size", [0, 1, 15])
 def test_very_many_tiny_fragments_are_refused(tools: Any, size: int) -> None:
     frame = tools.client_frame

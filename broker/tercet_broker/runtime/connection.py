@@ -140,6 +140,8 @@ class Connection:
     _connect_by: float = field(default=math.inf, init=False)
     _pinged_at: float | None = field(default=None, init=False)
     _heard_by_ping: int = field(default=0, init=False)
+    # A message that was not whole at the last look: (how many had come before it, when it was seen first).
+    _arriving: tuple[int, float] | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         """Take a place in the books, unless whoever accepted it has."""
@@ -364,8 +366,31 @@ class Connection:
             return math.inf
         if endpoint.outbox.is_congested or link.is_paused:
             # It is not read from, so it cannot be heard. That it takes what it is sent, `write` watches over.
-            self._pinged_at = None
+            self._pinged_at = self._arriving = None
             return now + timeouts.pong
+        due = self._message_due(now, link)
+        if now >= due:
+            endpoint.end(CloseCode.TIMEOUT, f"a message that was not whole after {timeouts.read:g} s and more")
+            return math.inf
+        return min(due, now + timeouts.read, self._look_for_signs(now, link, endpoint))
+
+    def _message_due(self, now: float, link: Link) -> float:
+        """Return by when the message that is coming has to be whole; never, where there is none.
+
+        Nothing marks its beginning: it is the same one as at the last look if none has become whole since. So it
+        counts from the first look that sees it, which is within `read` of that.
+        """
+        arrived, timeouts = link.reader.arrived, self.services.timeouts
+        if arrived is None:
+            self._arriving = None
+            return math.inf
+        if self._arriving is None or self._arriving[0] != link.meter.messages_in:
+            self._arriving = (link.meter.messages_in, now)
+        return self._arriving[1] + timeouts.read * (1 + arrived / timeouts.read_bytes)
+
+    def _look_for_signs(self, now: float, link: Link, endpoint: OpenEndpoint) -> float:
+        """Ping who is silent, and end who stays so; return when to look again."""
+        timeouts = self.services.timeouts
         if self._pinged_at is not None and link.heard == self._heard_by_ping:
             if now < self._pinged_at + timeouts.pong:
                 return self._pinged_at + timeouts.pong

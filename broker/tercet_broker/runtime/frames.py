@@ -110,6 +110,13 @@ class FrameReader:
             self._partial.clear()
             self._needed = 0
 
+    @property
+    def arrived(self) -> int | None:
+        """How many bytes have come of a frame or message that has begun and not ended; None where there is none."""
+        if self._opcode is None and not self._partial:
+            return None
+        return self._size + len(self._partial)
+
     def texts(self) -> Iterator[bytes]:
         """Yield the payloads of the frames that are next, as long as each is a whole text message and nothing odd.
 

@@ -139,6 +139,8 @@ class TimeoutSettings:
         connect: from accept to the `connect` request, the handshake included (close code 3008).
         heartbeat: silence in one direction after which the broker pings.
         pong: from that ping to any frame of the client (3008).
+        read: how long a peer may take for a message that it has begun, and once more for each …
+        read_bytes: … that have come of it (3008).
         write: how long a peer may take for `write_bytes` of what it is sent, or for all if that is less (4000).
         write_bytes: see `write`.
         close: for the goodbye: to flush, to hear the peer's Close, to see its end.
@@ -149,6 +151,8 @@ class TimeoutSettings:
     connect: float = field(default=10.0, validator=positive)
     heartbeat: float = field(default=25.0, validator=positive)
     pong: float = field(default=10.0, validator=positive)
+    read: float = field(default=30.0, validator=positive)
+    read_bytes: int = field(default=8 * KIB, validator=positive)
     write: float = field(default=20.0, validator=positive)
     write_bytes: int = field(default=4 * KIB, validator=positive)
     close: float = field(default=5.0, validator=positive)
