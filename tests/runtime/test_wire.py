@@ -7,11 +7,15 @@ import ssl
 import struct
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 import trio.testing
+import trustme
+from tests.tls_records import HandWrittenTls, Sealer12, Sealer13
+from trio.testing import MockClock
 
 from tercet_broker.runtime import SocketWire, StreamWire, TlsSettings, make_tls_context
 
@@ -252,6 +256,130 @@ async def test_handshake_can_be_cancelled(sockets: tuple[socket.socket, socket.s
         await wire.handshake()
     assert scope.cancelled_caught
     await wire.aclose()
+
+
+# What Python's own client cannot send
+
+
+@asynccontextmanager
+async def hand_written(
+    sockets: tuple[socket.socket, socket.socket],
+    tls: TlsSettings,
+    authority: trustme.CA,
+    log: Path,
+    version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3,
+) -> AsyncIterator[tuple[SocketWire, HandWrittenTls]]:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    context.maximum_version = version
+    context.keylog_filename = str(log / "secrets")
+    wire = SocketWire(sockets[0], "test", context=make_tls_context(tls))
+    stream = trio.SocketStream(trio.socket.from_stdlib_socket(sockets[1]))
+    client = HandWrittenTls(stream, context)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.handshake)
+            await wire.handshake()
+        yield wire, client
+    finally:
+        await wire.aclose()
+        await trio.aclose_forcefully(stream)
+
+
+async def test_key_update_while_something_is_unsent_cuts_nothing(
+    sockets: tuple[socket.socket, socket.socket], tls: TlsSettings, authority: trustme.CA, tmp_path: Path
+) -> None:
+    """OpenSSL on the socket itself failed with BAD_LENGTH: it had a record to finish, and an answer to write."""
+    async with hand_written(sockets, tls, authority, tmp_path) as (wire, client), trio.open_nursery() as nursery:
+        assert isinstance(client.sealer, Sealer13)
+        for number in range(3):
+            taken = 0
+            while (more := wire.try_send(BIG[taken : taken + 100_000])) > 0:
+                taken += more
+            assert not wire.is_flushed
+            for _ in range(2):  # it is the second that OpenSSL wants to have answered at once
+                await client.stream.send_all(client.sealer.key_update(is_requested=True))
+            await client.send(b"new keys %d" % number)
+            assert await wire.receive(100) == b"new keys %d" % number
+            nursery.start_soon(wire.send_all, BIG[taken:])
+            received = bytearray()
+            while len(received) < len(BIG):
+                received += await client.receive()
+            assert received == BIG
+
+
+@pytest.mark.parametrize("is_requested", [True, False])
+async def test_flood_of_key_updates_is_slowed_down(
+    sockets: tuple[socket.socket, socket.socket],
+    tls: TlsSettings,
+    authority: trustme.CA,
+    tmp_path: Path,
+    autojump_clock: MockClock,
+    is_requested: bool,
+) -> None:
+    """Whatever data there is in between: what carries none is read at a rate of its own, and nothing is lost."""
+    async with hand_written(sockets, tls, authority, tmp_path) as (wire, client), trio.open_nursery() as nursery:
+        sealer = client.sealer
+        assert isinstance(sealer, Sealer13)
+
+        async def flood() -> None:
+            for _ in range(20):
+                updates = b"".join(sealer.key_update(is_requested=is_requested) for _ in range(200))
+                await client.stream.send_all(updates)
+                await client.send(b"x")
+
+        async def read() -> None:
+            while await client.receive():
+                pass
+
+        nursery.start_soon(flood)
+        nursery.start_soon(read)
+        received = b""
+        while len(received) < 20:
+            received += await wire.receive(100)
+        assert received == b"x" * 20
+        assert 4.0 <= trio.current_time() <= 6.0  # 108,000 bytes of them
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_small_records_of_data_are_not_slowed_down(
+    sockets: tuple[socket.socket, socket.socket],
+    tls: TlsSettings,
+    authority: trustme.CA,
+    tmp_path: Path,
+    autojump_clock: MockClock,
+    version: ssl.TLSVersion,
+) -> None:
+    """A byte each: more of the record's own than of data."""
+    async with hand_written(sockets, tls, authority, tmp_path, version) as (wire, client):
+        async with trio.open_nursery() as nursery:
+
+            async def drip() -> None:
+                for _ in range(5000):
+                    await client.send(b"x")
+
+            nursery.start_soon(drip)
+            received = 0
+            while received < 5000:
+                received += len(await wire.receive(100))
+        assert trio.current_time() == 0.0
+
+
+async def test_renegotiation_is_refused(
+    sockets: tuple[socket.socket, socket.socket], tls: TlsSettings, authority: trustme.CA, tmp_path: Path
+) -> None:
+    """TLS 1.3 has none any more."""
+    version = ssl.TLSVersion.TLSv1_2
+    async with hand_written(sockets, tls, authority, tmp_path, version) as (wire, client):
+        assert isinstance(client.sealer, Sealer12)
+        await client.stream.send_all(client.sealer.renegotiation())
+        await client.send(b"and on")
+        assert await wire.receive(100) == b"and on"
+        with trio.move_on_after(0.01):
+            await wire.receive(100)
+        with pytest.raises(ssl.SSLError, match="NO_RENEGOTIATION"):
+            await client.receive()
 
 
 # Streams

@@ -24,7 +24,13 @@ from attrs import define, field
 from ..core import Identity
 from .networks import IpAddress
 
-_READ = 64 * 1024  # bytes taken from the kernel at once
+_READ = 64 * 1024  # bytes taken from the kernel at once …
+_TLS_READ = 17 * 1024  # … or so many of ciphertext: a whole record (RFC 8446, 5.2)
+# What a record has besides data, at most: TLS 1.3 has a header, a type and a tag; 1.2 has the padding of CBC as well.
+_RECORD = {"TLSv1.3": 32}
+_OLD_RECORD = 128
+_MAX_DATALESS = 24 * 1024  # bytes of records without data (KeyUpdate), and of one that has not come whole, before …
+_DATALESS_RATE = 16 * 1024  # … no more than so many a second are read, 600 KeyUpdates
 _TLS_PIECE = 64 * 1024  # bytes encrypted before the kernel is offered them
 _MAX_UNSENT = 256 * 1024  # bytes of ciphertext that wait for the kernel, of one piece and of OpenSSL's own answers
 _STREAM_PIECE = 64 * 1024  # bytes that a stream is given at once
@@ -131,6 +137,8 @@ class SocketWire(Wire):
     _incoming: ssl.MemoryBIO = field(init=False, repr=False)  # (these two only with a context)
     _outgoing: ssl.MemoryBIO = field(init=False, repr=False)
     _is_empty: bool = False  # whether a read has just taken all that there was
+    _dataless: int = 0  # bytes of ciphertext that have not been, or not been needed for, what `receive` has returned
+    _record: int = _OLD_RECORD  # bytes that a record may have besides data
     _closed: bool = False
 
     @property
@@ -163,6 +171,7 @@ class SocketWire(Wire):
                         raise trio.BrokenResourceError("the peer went away in the TLS handshake") from None
                 else:
                     await self._send_encrypted()
+                    self._record = _RECORD.get(tls.version() or "", _OLD_RECORD)
                     return
         except (OSError, ValueError) as error:
             self._collect()
@@ -269,6 +278,9 @@ class SocketWire(Wire):
                 count = self._read(min(limit, _READ))
             except (BlockingIOError, ssl.SSLWantReadError):
                 await trio.lowlevel.wait_readable(self.sock)
+                if self._dataless > _MAX_DATALESS:
+                    await trio.sleep(1)
+                    self._dataless -= _DATALESS_RATE
             except (OSError, ValueError) as error:
                 raise trio.BrokenResourceError(f"the peer is gone: {error}") from error
             else:
@@ -289,19 +301,33 @@ class SocketWire(Wire):
         return self._decrypt(self._tls, limit)
 
     def _decrypt(self, tls: ssl.SSLObject, limit: int) -> int:
-        """Read what OpenSSL makes of what there is; 0 at the end, with or without a close_notify."""
+        """Read what OpenSSL makes of what there is; 0 at the end, with or without a close_notify.
+
+        A KeyUpdate costs as much as several requests, and brings nothing that
+        a meter would see. OpenSSL does not say that one came: but ciphertext
+        of which no data has become was one, or a request to renegotiate.
+
+        Raises:
+            ssl.SSLWantReadError: there was too much of that, and nothing more is taken for now.
+        """
         while True:
             try:
-                return cast("int", tls.read(limit, self.buffer))  # (typeshed knows of one of its two forms only)
+                count = cast("int", tls.read(limit, self.buffer))  # (typeshed knows of one of its two forms only)
             except ssl.SSLWantReadError:
                 self._collect()
                 if self._unsent:
                     self._push()
+                if self._dataless > _MAX_DATALESS:
+                    raise
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
                 return 0
-            count = self.sock.recv_into(self.buffer)
+            else:
+                self._dataless = max(0, self._dataless - count - self._record)
+                return count
+            count = self.sock.recv_into(self.buffer, _TLS_READ)
             if not count:
                 return 0
+            self._dataless += count
             self._incoming.write(self.buffer[:count])
 
     async def send_eof(self) -> None:
