@@ -9,12 +9,14 @@ import base64
 import json
 import ssl
 import struct
+import tempfile
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import trio
 from attrs import frozen
+from tests.tls_records import HandWrittenTls, Sealer12, Sealer13
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Peer, Running, Wire
@@ -347,7 +349,26 @@ async def mute(siege: Siege) -> str:
     return f"{await end_of(peer)} after `timeouts.pong`"
 
 
-@attack("frame", "an answer: each byte is a sign of life")
+@attack("frame", "close 3008 after `timeouts.read`, and more for what has come")
+async def endless_request(siege: Siege) -> str:
+    """slowloris: connected, and then a message that does not end, with a ping for each byte."""
+    peer = await siege.connected()
+    async with trio.open_nursery() as nursery:
+        fragment = siege.frame(CONTINUATION, b" ", fin=False)
+
+        async def send() -> None:
+            await pour(peer, siege.frame(TEXT, b"{", fin=False))
+            while True:
+                await trio.sleep(0.5)
+                await pour(peer, fragment + siege.frame(PING))
+
+        nursery.start_soon(send)
+        got = await end_of(peer)
+        nursery.cancel_scope.cancel()
+    return f"{got} after `timeouts.read`, and more for what has come"
+
+
+@attack("frame", "an answer: each byte is a sign of life, and they are fast enough for `timeouts.read`")
 async def slow_request(siege: Siege) -> str:
     """connected, and then a frame byte by byte, longer than `timeouts.pong`."""
     peer = await siege.connected()
@@ -356,7 +377,7 @@ async def slow_request(siege: Siege) -> str:
         pass
     assert message["id"] == 2
     await peer.leave()
-    return "an answer: each byte is a sign of life"
+    return "an answer: each byte is a sign of life, and they are fast enough for `timeouts.read`"
 
 
 @attack("frame", "close 1000, once")
@@ -506,6 +527,30 @@ async def history_walks(siege: Siege) -> str:
     return "pages within `limits.history_*`"
 
 
+@attack("semantics", "each in pages, until it ends it")
+async def last_walks(siege: Siege) -> str:
+    """subscribes with the largest `last`, over and over, and ends half of those, without reading."""
+    peer = await siege.connected()
+    for number in range(100):
+        await peer.request("publish", topic="kept/walked", data=number)
+    asked = [siege.request("subscribe", id=n, filter="kept/walked", last=10_000) for n in range(2, 202)]
+    for n in range(0, 200, 2):
+        asked[n] += siege.request("unsubscribe", id=n + 1000, sub=n + 2)
+    await peer.send(b"".join(asked) + siege.request("ping", id=300))
+    live: set[int] = set()
+    ended: set[int] = set()
+    while len(live) < 100 or len(ended) < 100:
+        message = await peer.message()
+        assert message["op"] != "error", message
+        if message["op"] == "live" and message["sub"] % 2:
+            live.add(message["sub"])
+        elif message["op"] == "unsubscribed":
+            ended.add(message["id"] - 1000)
+        assert message.get("sub") not in ended
+    await peer.leave()
+    return "each in pages, until it ends it"
+
+
 @attack("semantics", "close 4000 (the subscriber who reads nothing), or the end of its stream")
 async def never_reading(siege: Siege) -> str:
     """subscribes to what it publishes itself, and reads nothing."""
@@ -643,6 +688,61 @@ async def truncation(siege: Siege) -> str:
         await peer.send(data)
         await trio.aclose_forcefully(peer.stream)
     return "nothing: an end like any other"
+
+
+async def hand_written(siege: Siege, version: ssl.TLSVersion) -> HandWrittenTls:
+    """Return a connection that has introduced itself, and can send records of any kind."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    for authority in siege.running.context.get_ca_certs(binary_form=True):
+        context.load_verify_locations(cadata=authority)
+    context.maximum_version = version
+    tcp = await siege.running.dial_tcp("wss")
+    with tempfile.NamedTemporaryFile() as log:
+        context.keylog_filename = log.name
+        client = HandWrittenTls(tcp.stream, context)
+        await client.handshake()
+    await client.send(siege.wire.upgrade_request() + siege.request("connect", id=1))
+    received = b""
+    while b'"connected"' not in received:
+        more = await client.receive()
+        assert more, received
+        received += more
+    return client
+
+
+@attack("TLS", "an answer, later: they are read at a rate of their own")
+async def key_updates(siege: Siege) -> str:
+    """1,500 KeyUpdates that ask for one in return, and then a ping."""
+    client = await hand_written(siege, ssl.TLSVersion.TLSv1_3)
+    assert isinstance(client.sealer, Sealer13)
+    began = trio.current_time()
+    for _ in range(15):
+        await client.stream.send_all(b"".join(client.sealer.key_update(is_requested=True) for _ in range(100)))
+    await client.send(siege.request("ping", id=2))
+    received = b""
+    while b'"pong"' not in received:
+        more = await client.receive()
+        assert more, "it was cut"
+        received += more
+    assert trio.current_time() - began > 0.9
+    return "an answer, later: they are read at a rate of their own"
+
+
+@attack("TLS", "an alert, and is served on")
+async def renegotiation(siege: Siege) -> str:
+    """100 requests to renegotiate, in TLS 1.2."""
+    client = await hand_written(siege, ssl.TLSVersion.TLSv1_2)
+    assert isinstance(client.sealer, Sealer12)
+    await client.stream.send_all(b"".join(client.sealer.renegotiation() for _ in range(100)))
+    await client.send(siege.request("ping", id=2))
+    received = b""
+    while b'"pong"' not in received:
+        try:
+            received += await client.receive()
+        except ssl.SSLError as error:
+            assert error.reason == "NO_RENEGOTIATION", error
+            return "an alert, and is served on"
+    return "no alert"
 
 
 @attack("TLS", "cut")

@@ -13,7 +13,7 @@ import trio
 from tests.integration.hostile.attacks import ATTACKS, LEVELS, Attack, Siege, table
 
 from tercet_broker.core import BrokerSettings, HistorySettings, LimitSettings, NamespaceSettings
-from tercet_broker.runtime import AuthSettings, ConnectionSettings, TimeoutSettings
+from tercet_broker.runtime import AuthSettings, ConnectionSettings, RateSettings, TimeoutSettings
 from tercet_broker.runtime.memory import resident_bytes
 from tercet_broker.runtime.settings import TokenSettings
 
@@ -32,7 +32,10 @@ BROKER = BrokerSettings(
     unnamed_limit=20,
     limits=LimitSettings(outbox_bytes=MIB),
 )
-TIMEOUTS = TimeoutSettings(handshake=2, connect=2, heartbeat=1, pong=1, write=1.5, close=1, drain=0.5)
+TIMEOUTS = TimeoutSettings(
+    handshake=2, connect=2, heartbeat=1, pong=1, read=1.5, read_bytes=8, write=1.5, close=1, drain=0.5
+)
+RATES = RateSettings(frames_burst=2000)
 HASHER = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 
@@ -41,48 +44,53 @@ def attacks(level: str) -> list[Attack]:
 
 
 @pytest.mark.filterwarnings("ignore:.*ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("scheme", ["ws", "wss"])
-@pytest.mark.parametrize("level", [level for level in LEVELS if level != "TLS"])
-async def test_attacks(
-    serve: Serve, watched: Watched, baseline: Callable[[], Any], wire: Wire, level: str, scheme: str
-) -> None:
-    await fight(serve, watched, baseline, wire, level, scheme)
+@pytest.mark.parametrize("level", [level for level in LEVELS if level not in {"TLS", "tokens"}])
+async def test_attacks(serve: Serve, watched: Watched, baseline: Callable[[], Any], wire: Wire, level: str) -> None:
+    await fight(serve, watched, baseline, wire, level, "ws", "wss")
 
 
 async def test_attacks_on_tls(serve: Serve, watched: Watched, baseline: Callable[[], Any], wire: Wire) -> None:
     await fight(serve, watched, baseline, wire, "TLS", "wss")
 
 
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
+async def test_attacks_with_tokens(
+    serve: Serve, watched: Watched, baseline: Callable[[], Any], wire: Wire, scheme: str
+) -> None:
+    await fight(serve, watched, baseline, wire, "tokens", scheme)
+
+
 async def fight(
-    serve: Serve, watched: Watched, baseline: Callable[[], Any], wire: Wire, level: str, scheme: str
+    serve: Serve, watched: Watched, baseline: Callable[[], Any], wire: Wire, level: str, *schemes: str
 ) -> None:
     """Run a level's attacks; who is attacked, and who is not, is as before in the end."""
     auth = AuthSettings(required=False, token=(TokenSettings("feed", HASHER.hash("right"), "feed"),))
     options: dict[str, Any] = {"connections": ConnectionSettings(failed_tokens=50)}
     if level == "tokens":
         options["auth"] = auth
-    got: dict[str, str] = {}
-    async with serve(BROKER, TIMEOUTS, **options) as running, watched(running) as canary:
+    got: dict[tuple[str, str], str] = {}
+    async with serve(BROKER, TIMEOUTS, rates=RATES, **options) as running, watched(running) as canary:
         before, memory, ours = baseline(), resident_bytes(), len(running.peers)
 
-        async def run(one: Attack) -> None:
-            got[one.name] = await one.run(Siege(running, wire, scheme))
+        async def run(one: Attack, scheme: str) -> None:
+            got[one.name, scheme] = await one.run(Siege(running, wire, scheme))
 
         with trio.fail_after(60):
             if level == "tokens":  # one after the other, for they share a limit
                 for one in attacks(level):
-                    await run(one)
+                    await run(one, schemes[0])
             else:
                 async with trio.open_nursery() as nursery:
                     for one in attacks(level):
-                        nursery.start_soon(run, one)
+                        for scheme in schemes:
+                            nursery.start_soon(run, one, scheme)
         await running.hang_up(after=ours)
         await before.regained()
         gc.collect()
         assert resident_bytes() - memory < MEMORY
         assert canary.slowest < SLOWEST
         assert all(account.balanced for account in running.daemon.statistics().accounts)
-    assert got == {one.name: one.gets for one in attacks(level)}
+    assert got == {(one.name, scheme): one.gets for one in attacks(level) for scheme in schemes}
 
 
 def test_docs_show_what_each_attack_gets() -> None:
