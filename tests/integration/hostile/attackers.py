@@ -307,8 +307,8 @@ class Siege:
         self.done[f"{name}/{'wss' if is_encrypted else 'ws'}"] += 1
 
     async def wave(self) -> None:
-        """Every attack four times, plain and encrypted, all at once."""
-        attacks = [(name, port) for name in ATTACKS for port in self.ports * 4]
+        """Every attack five times, plain and encrypted, all at once."""
+        attacks = [(name, port) for name in ATTACKS for port in self.ports * 5]
         self.draw.shuffle(attacks)
         async with trio.open_nursery() as nursery:
             for name, port in attacks:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tests.integration.conftest import Peer, Running, Serve, Watched, Wire
 
 SEED = int(os.environ.get("HOSTILE_SEED", "20"))
-CONNECTIONS = 100  # of each level
+CONNECTIONS = 60  # of each level
 AT_ONCE = 100
 PATIENCE = 30.0
 # A mistake among many must not end it at once.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.integration.conftest import Certificates, Peer, Serve, Watched
 
 ATTACKERS = Path(__file__).with_name("attackers.py")
-WAVES = 5
+WAVES = 4
 AT_LEAST = 1000  # connections
 SEED = 20
 MIB = 1 << 20
