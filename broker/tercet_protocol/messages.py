@@ -213,13 +213,19 @@ class Gap(Event, tag="gap", kw_only=True):
 
 
 class HistoryReply(Reply, tag="history", kw_only=True):
-    """A page of the log, oldest first; `next` is the position that it was read through."""
+    """A page of the log, oldest first.
+
+    `next` is the position that it was read through. `since` says after which
+    position these are all messages that match, where one of the broker's
+    bounds was met before as many were found as were asked for.
+    """
 
     messages: list[Message]
     next: Position
     head: Position
     more: bool
     gap: Gap | None = None
+    since: Position | None = None
 
 
 class Member(Struct):

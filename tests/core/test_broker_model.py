@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from attrs import define, field
 from hypothesis import Phase
 from hypothesis import settings as hypothesis_settings
@@ -27,6 +28,7 @@ from hypothesis.stateful import (
 )
 
 from tercet_broker.core import HistorySettings, NamespaceSettings, Overflow
+from tercet_broker.core.replay import SCAN
 from tercet_protocol import parse_filter
 
 if TYPE_CHECKING:
@@ -133,6 +135,9 @@ class Expected:
     Attributes:
         after: what matches above this seq of its namespace it gets, in the replay or live.
         older: what the replay holds of the log at or below `after`.
+        spare: what it may hold besides, in place of what was kept no more when it was looked at.
+        replaced: those that it did.
+        beyond: below this seq, what topics keep is read while they keep it [S-009].
         values: the retained values at or below `after` that were there when it began.
         starts: {namespace: live above this seq}, as its client knows.
         ends: {namespace: the head when it was unsubscribed}
@@ -151,6 +156,9 @@ class Expected:
     gaps: list[tuple[int, int]] = field(factory=list)
     told: int = 0
     is_gap_due: dict[str, Any] | None = None
+    spare: list[Published] = field(factory=list)
+    replaced: list[int] = field(factory=list)
+    beyond: int = 0
 
     def wants(self, message: Published, peer: Peer) -> bool:
         return message.muted is not peer and parse_filter(self.filter).matches(message.topic)
@@ -189,6 +197,7 @@ def in_gap(gaps: Iterable[tuple[int, int]], seq: int) -> bool:
 
 class BrokerMachine(RuleBasedStateMachine):
     make_world: Callable[..., World]
+    scan: int
 
     @initialize(
         messages=st.sampled_from([1, 3, 8, 40]),
@@ -337,12 +346,13 @@ class BrokerMachine(RuleBasedStateMachine):
             shelf = self.shelves[name]
             shelf.expire(self.world.now)
             gap: dict[str, Any] | None = None
-            after, older = shelf.head, list[Published]()
+            after, older, spare = shelf.head, list[Published](), list[Published]()
             with_values = retained is not False
             if start == "last":
                 request["last"] = back
                 mine = [m for m in shelf.kept(filter_) if m.muted is not client.peer]  # `echo: false` counts for none
-                older = mine[-back:] if shelf.has_history and back else []
+                if shelf.has_history and back:
+                    older, spare = mine[-back:], mine[:-back]
             elif start != "now":
                 seq = {"since": max(0, shelf.head - back), "strange": back, "ahead": shelf.head + 1 + back}[start]
                 epoch = "elsewhere" if start == "strange" else self.epoch
@@ -360,6 +370,11 @@ class BrokerMachine(RuleBasedStateMachine):
             if "since" in request:
                 reply["recovered"] = gap is None
             expected = Expected(id_, filter_, name, {name: after}, older, values, reply)
+            # A search of several pages finds what is kept by then; one of a single page finds all that is.
+            expected.spare, expected.beyond = (
+                spare,
+                shelf.head + 1 if start == "last" and self.scan < SCAN else shelf.first,
+            )
             expected.is_gap_due = gap
             client.waiting[id_] = expected
         client.due.append(reply)
@@ -606,9 +621,14 @@ class BrokerMachine(RuleBasedStateMachine):
         name = event_namespace(expected)
         message = self.shelves[name].messages[seq - 1]
         assert expected.wants(message, client.peer)
-        is_value = seq <= expected.after[name] and message not in expected.older
+        is_value = event.get("retained", False)
         if is_value:
+            assert seq <= expected.after[name]
+            assert message not in expected.older
             assert message in expected.values
+        elif seq <= expected.after[name] and message not in expected.older:
+            assert message in expected.spare
+            expected.replaced.append(seq)
         assert payload == message.replayed(expected.id, retained=is_value)
         expected.replayed.append(seq)
 
@@ -639,7 +659,10 @@ class BrokerMachine(RuleBasedStateMachine):
         shelf = self.shelves[name]
         got = set(expected.replayed)
         owed = [m for m in expected.older if expected.wants(m, client.peer)]
-        assert all(m.seq in got or in_gap(expected.gaps, m.seq) for m in owed)
+        missing = [m for m in owed if m.seq not in got and not in_gap(expected.gaps, m.seq)]
+        kept = shelf.kept(expected.filter)
+        assert not [m for m in missing if m.seq >= expected.beyond or m in kept]
+        assert len(expected.replaced) <= sum(m not in kept for m in owed), "no more than `last` asked for"
         for message in shelf.messages[expected.after[name] : live]:
             if expected.wants(message, client.peer) and message.seq not in got:
                 assert in_gap(expected.gaps, message.seq), "a loss without a gap"
@@ -693,10 +716,18 @@ def event_namespace(expected: Expected) -> str:
     return expected.namespace
 
 
-def test_broker_keeps_its_promises(make_world: Callable[..., World]) -> None:
+@pytest.mark.parametrize("scan", [SCAN, 2])
+def test_broker_keeps_its_promises(
+    make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch, scan: int
+) -> None:
+    """Also where each page of a replay looks at two records, so that everything happens between two of them."""
+    monkeypatch.setattr("tercet_broker.core.replay.SCAN", scan)
+    monkeypatch.setattr("tercet_broker.core.session.SCAN", scan)
+
     class Machine(BrokerMachine):
         pass
 
+    Machine.scan = scan
     Machine.make_world = staticmethod(make_world)
     # No explaining: it traces every line of a machine that runs for long.
     phases = [phase for phase in Phase if phase is not Phase.explain]

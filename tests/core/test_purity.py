@@ -13,8 +13,8 @@ MODULES = sorted(Path(tercet_broker.core.__file__).parent.glob("*.py"))
 
 # Of the standard library, all that is left for it to use.
 ALLOWED = frozenset(
-    "__future__ attrs bisect collections collections.abc enum hashlib functools heapq itertools math msgspec typing "
-    "tercet_protocol tercet_protocol.topics".split()
+    "__future__ attrs bisect collections collections.abc enum hashlib functools heapq itertools math msgspec operator "
+    "typing tercet_protocol tercet_protocol.topics".split()
 )
 
 

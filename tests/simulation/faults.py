@@ -171,11 +171,14 @@ def _start_replay_for_anyone(*args: Any, **options: Any) -> Start:
     return _start_replay(*args, **{**options, "connection": 0})
 
 
-def _keep_in_the_old_place(self: RetainedValues, record: Record) -> None:
+_keep = RetainedValues.keep
+
+
+def _keep_only_the_first(self: RetainedValues, record: Record) -> None:
     if record.topic.retained is None:
-        self._count += 1
-        self._order.append(record)
-    record.topic.retained = record
+        _keep(self, record)
+    else:
+        self.forget(record.topic.retained)
 
 
 # Publishing
@@ -436,7 +439,7 @@ FAULTS = (
         "retained value lost by replacing it",
         "A new last value keeps the place of the old one, where the snapshot does not look for it.",
         test_subscribing.test_retained_values_racing_with_subscribes,
-        ((RetainedValues, "keep", _keep_in_the_old_place),),
+        ((RetainedValues, "keep", _keep_only_the_first),),
     ),
     Fault(
         "still attached after unsubscribe",

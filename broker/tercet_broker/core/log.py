@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 from attrs import define, field
 
+from .ordered import OrderedRecords
+
 if TYPE_CHECKING:
     from .accounting import Account
     from .settings import HistorySettings
@@ -58,6 +60,7 @@ class Log:
         head: seq of the newest record there ever was; 0 before the first.
         size: bytes of the run's frames.
         appended: bytes of all frames ever appended.
+        beyond: the records that topics keep beyond the run. Each of them is older than the run.
     """
 
     settings: HistorySettings
@@ -65,6 +68,7 @@ class Log:
     head: int = 0
     size: int = 0
     appended: int = 0
+    beyond: OrderedRecords = field(factory=OrderedRecords, repr=False)
     _run: list[Record | None] = field(factory=list, repr=False)
     _start: int = 0  # where in _run the oldest record stands
     # The topics with records beyond the run: those that are in it as well, and those that are not,
@@ -102,9 +106,10 @@ class Log:
             if record is not None:
                 yield record
 
-    def backwards(self) -> Iterator[Record]:
-        """Yield the run's records, newest first."""
-        for place in range(len(self._run) - 1, self._start - 1, -1):
+    def before(self, seq: int, limit: int) -> Iterator[Record]:
+        """Yield the run's records that go before `seq`, newest first, `limit` at most."""
+        end = self._start + min(seq - self.first, len(self))
+        for place in range(end - 1, max(end - limit, self._start) - 1, -1):
             record = self._run[place]
             if record is not None:
                 yield record
@@ -148,6 +153,7 @@ class Log:
         topic = record.topic
         if self.settings.per_topic:
             self._beyond_size += len(record.frame)
+            self.beyond.append(record)
             if topic.records[-1] is record:
                 self._busy.pop(topic, None)
                 self._quiet[topic] = None
@@ -176,7 +182,7 @@ class Log:
         records = topic.records
         first = self.first
         while len(records) > self.settings.per_topic and records[0].seq < first:
-            self._beyond_size -= len(records.popleft().frame)
+            self._drop_oldest(topic)
         if records[0].seq >= first:
             del self._busy[topic]
 
@@ -185,5 +191,11 @@ class Log:
         topic, _ = (self._quiet or self._busy).popitem(last=False)
         first = self.first
         while topic.records and topic.records[0].seq < first:
-            self._beyond_size -= len(topic.records.popleft().frame)
+            self._drop_oldest(topic)
         topic.release()
+
+    def _drop_oldest(self, topic: Topic) -> None:
+        """Keep the oldest record of a topic, which is beyond the run, no longer."""
+        record = topic.records.popleft()
+        self.beyond.remove(record)
+        self._beyond_size -= len(record.frame)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_left, bisect_right
+from collections import deque
+from collections.abc import Iterable, Iterator
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 from attrs import define, field, frozen
@@ -29,6 +30,7 @@ from .keys import KeyMemory, Owner
 from .log import Log, Record
 from .matching import FilterIndex
 from .moment import Moment
+from .ordered import by_seq
 from .positions import PositionWatch
 from .retained import RetainedValues
 from .rules import Action
@@ -246,43 +248,48 @@ class Namespace:
 
     # Reading
 
-    def topics_matching(self, filter_: Filter) -> Iterable[Topic]:
-        """Return the existing topics that `filter_` matches."""
-        if filter_.is_exact:
-            topic = self._topics.get(filter_.text)
-            return [] if topic is None else [topic]
-        return [topic for topic in self._topics.values() if filter_.matches_levels(topic.levels)]
+    def before(self, filter_: Filter, seq: int, limit: int) -> Iterator[Record]:
+        """Yield what is kept before `seq` and may match, newest first, `limit` at most.
 
-    def newest(self, filter_: Filter, count: int, connection: int) -> list[Record]:
-        """Return the newest `count` kept records that match and that `connection` may get, oldest first."""
-        if not (self.has_history and count):
-            return []
+        Of a filter without wildcards only what does match; of others all that is kept.
+        """
         if filter_.is_exact:
-            topic = self._topics.get(filter_.text)
-            records: Iterable[Record] = () if topic is None else reversed(topic.records)
+            records = self._records_of(filter_)
+            end = bisect_left(records, seq, key=by_seq)
+            for place in range(end - 1, max(end - limit, 0) - 1, -1):
+                yield records[place]
+            return
+        for record in self.log.before(seq, limit):
+            limit, seq = limit - 1, record.seq
+            yield record
+        yield from self.log.beyond.before(seq, limit)
+
+    def beyond_run(self, filter_: Filter, after: int, through: int, limit: int) -> list[Record]:
+        """Return what topics keep of (after, through] and may match, oldest first, `limit` at most.
+
+        `through` is older than the run.
+        """
+        if filter_.is_exact:
+            records = self._records_of(filter_)
+            begin = bisect_right(records, after, key=by_seq)
+            found = [records[place] for place in range(begin, min(begin + limit, len(records)))]
         else:
-            # The run is bounded, and there may be many more topics than it has records.
-            records = (record for record in self.log.backwards() if filter_.matches_levels(record.topic.levels))
-        found = list(islice((record for record in records if record.muted != connection), count))
-        found.reverse()
-        if len(found) < count and not filter_.is_exact:
-            older = [record for record in self.beyond_run(filter_, 0) if record.muted != connection]
-            found[:0] = older[len(found) - count :]
-        return found
+            found = self.log.beyond.after(after, limit)
+        return found[: bisect_right(found, through, key=by_seq)]
 
-    def beyond_run(self, filter_: Filter, after: int) -> list[Record]:
-        """Return the matching records older than the run and above `after`, oldest first."""
-        first = self.log.first
-        found: list[Record] = []
-        if self.log.settings.per_topic:
-            for topic in self.topics_matching(filter_):
-                for record in topic.records:
-                    if record.seq >= first:
-                        break
-                    if record.seq > after:
-                        found.append(record)
-            found.sort(key=lambda record: record.seq)
-        return found
+    def retained_values(self, filter_: Filter, after: int, through: int, limit: int) -> list[Record]:
+        """Return the retained values of (after, through] that may match, oldest first, `limit` at most."""
+        if filter_.is_exact:
+            topic = self._topics.get(filter_.text)
+            found = [] if topic is None or topic.retained is None or topic.retained.seq <= after else [topic.retained]
+        else:
+            found = self.retained.records.after(after, limit)
+        return found[: bisect_right(found, through, key=by_seq)]
+
+    def _records_of(self, filter_: Filter) -> deque[Record]:
+        """Return what is kept of the one topic that a filter without wildcards matches."""
+        topic = self._topics.get(filter_.text)
+        return deque() if topic is None else topic.records
 
     def retained_of(self, filter_: Filter) -> bool:
         """Tell whether a snapshot for `filter_` could find anything."""

@@ -27,6 +27,7 @@ from .log import Record
 from .moment import Moment
 from .namespace import Namespace
 from .replay import Loss, Replay
+from .search import NewestSearch
 from .settings import LimitSettings
 
 # A topic is matched in a walk that can part at each level where a filter has a "+": 2^6 ways at most.
@@ -110,34 +111,25 @@ def start_replay(  # noqa: PLR0913 - a request, who asks, and what bounds it
         return Start()
     log = namespace.log
     log.expire(moment.now)
-    cursor, values_through = log.head, log.head
-    older: list[Record] = []
-    recovered, loss = None, None
+    cursor = beyond_after = log.head
+    recovered, loss, search = None, None, None
     if since is not None:
         cursor, loss = locate(namespace, since, log.first)
         recovered = loss is None
-        values_through = 0 if recovered else cursor
-        if loss is not None and namespace.has_history:
-            older = namespace.beyond_run(filter_, loss.after)
-    elif last is not None:
-        cursor, older = _start_of_last(namespace, filter_, last, connection)
-        values_through = cursor
-    if request.retained is False or not namespace.retained_of(filter_):
-        values_through = 0
-    replay = Replay(namespace, filter_, connection, cursor=cursor, older=deque(older), retained_through=values_through)
+        beyond_after = loss.after if loss is not None and namespace.has_history else cursor
+    elif last and namespace.has_history:
+        search = NewestSearch(namespace, filter_, connection, last)
+    replay = Replay(
+        namespace,
+        filter_,
+        connection,
+        cursor=cursor,
+        beyond_after=beyond_after,
+        with_retained=request.retained is not False and not recovered and namespace.retained_of(filter_),
+        search=search,
+    )
     # After a loss there is a replay, be it an empty one: its gap comes before `live`, not after it.
     return Start(None if replay.is_done and loss is None else replay, recovered, loss)
-
-
-def _start_of_last(namespace: Namespace, filter_: Filter, last: int, connection: int) -> tuple[int, list[Record]]:
-    """Return the seq after which the newest `last` begin, and those of them that are older than the run.
-
-    The others are all that matches from there on: they are read in pages, and nobody need hold them.
-    """
-    found = namespace.newest(filter_, last, connection)
-    older = [record for record in found if record.seq < namespace.log.first]
-    in_run = found[len(older) :]
-    return (in_run[0].seq - 1 if in_run else namespace.log.head), older
 
 
 def read_history(  # noqa: PLR0913 - a request, who asks, and what bounds it
@@ -163,9 +155,12 @@ def read_history(  # noqa: PLR0913 - a request, who asks, and what bounds it
     log, epoch = namespace.log, namespace.epoch
     first = log.first if namespace.has_history else log.head + 1  # the handover run is not for reading
     cursor, loss = locate(namespace, request.since, first)
-    older = [] if loss is None else namespace.beyond_run(filter_, loss.after)
-    read_through, size, messages = request.since.seq if older else cursor, 0, list[Message]()
-    for record in chain(older, log.after(cursor, limits.history_scanned)):
+    scanned = limits.history_scanned
+    beyond: list[Record] = []
+    if loss is not None and namespace.has_history:
+        beyond = namespace.beyond_run(filter_, loss.after, first - 1, scanned)
+    read_through, size, messages = cursor, 0, list[Message]()
+    for record in chain(beyond, log.after(cursor, scanned - len(beyond))):
         if filter_.matches_levels(record.topic.levels) and record.muted != connection:
             size += len(record.frame)
             if messages and size > limits.history_bytes:
@@ -175,7 +170,8 @@ def read_history(  # noqa: PLR0913 - a request, who asks, and what bounds it
         if len(messages) == limit:
             break
     else:
-        read_through = max(read_through, min(cursor + limits.history_scanned, log.head))
+        if len(beyond) < scanned:
+            read_through = max(read_through, cursor)
     gap = None
     if loss is not None:
         gap = Gap(namespace=namespace.name, epoch=epoch, after=loss.after, through=loss.through, reason=loss.reason)
@@ -192,14 +188,21 @@ def read_history(  # noqa: PLR0913 - a request, who asks, and what bounds it
 def _newest_page(
     namespace: Namespace, filter_: Filter, limit: int, connection: int, limits: LimitSettings
 ) -> HistoryReply:
+    """Return the newest `limit`, and if a bound came first, the position after which they are all that matches."""
     messages: deque[Message] = deque()
-    size = 0
-    for record in reversed(namespace.newest(filter_, limit, connection)):
-        size += len(record.frame)
-        if messages and size > limits.history_bytes:
-            break
-        messages.appendleft(_message(record))
-    return HistoryReply(messages=list(messages), next=namespace.head, head=namespace.head, more=False)
+    size, since = 0, None
+    if namespace.has_history:
+        search = NewestSearch(namespace, filter_, connection, limit)
+        for record in search.look(limits.history_scanned):
+            size += len(record.frame)
+            if messages and size > limits.history_bytes:
+                since = Position(namespace.epoch, record.seq)
+                break
+            messages.appendleft(_message(record))
+        else:
+            since = None if search.is_over else Position(namespace.epoch, search.reached - 1)
+    head = namespace.head
+    return HistoryReply(messages=list(messages), next=head, head=head, more=False, since=since)
 
 
 def _message(record: Record) -> Message:

@@ -1,21 +1,27 @@
-"""A replay: what one subscription gets before it is live, read from the log page by page.
+"""A replay: what a subscription gets before it is live, read from the log a page at a time.
 
-It is one union in the order of seq, each seq once, of
+It holds positions and never a record, so that a slow reader keeps nothing
+alive; and each step looks at `SCAN` records at most, however many there are.
+With `last`, it is first searched for where the newest few begin. Then come, in
+the order of their seq and each once:
 
-- *older* records: those that `last` asked for, or that topics keep beyond the run,
+- what topics keep beyond the run, from there on,
 - retained values outside the log's part,
 - the run, from `cursor` on, up to whatever the head is by then.
 
-When the cursor meets the head the subscription becomes live in the same
-step, so nothing falls between. If the log moves on faster than the connection
-reads, the cursor falls out of the run: that is a gap, and the replay goes on
-with what is left.
+What topics keep beyond the run, and retained values, are those that are there
+when it is their turn: they are replaced by newer ones, which come later. When
+the cursor meets the head the subscription becomes live in the same step, so
+nothing falls between. If the log moves on faster than the connection reads,
+the cursor falls out of the run: that is a gap, and the replay goes on with
+what is left.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
+from heapq import merge
+from itertools import islice
 
 from attrs import define, field, frozen
 
@@ -23,6 +29,7 @@ from tercet_protocol import Filter, GapReason
 
 from .log import Record
 from .namespace import Namespace
+from .search import NewestSearch
 
 SCAN = 512  # records that one page looks at: what a step may cost
 
@@ -43,18 +50,44 @@ class Replay:
 
     Attributes:
         cursor: everything up to this seq of the run has been read.
-        retained_after: the retained values up to this seq have been read …
-        retained_through: … and those above this one are not part of the snapshot.
+        beyond_after: above this seq, what topics keep beyond the run is part of it.
+        with_retained: whether retained values are.
+        search: looks for where it begins; None once that is known.
+        through: the run's part begins behind this seq …
+        read: … and everything before it has been handed out up to this one.
     """
 
     namespace: Namespace
     filter: Filter
     connection: int
     cursor: int
-    older: deque[Record] = field(factory=deque)
-    retained_after: int = 0
-    retained_through: int = 0
-    _values: deque[Record] = field(factory=deque)  # of the snapshot, read but not handed out
+    beyond_after: int
+    with_retained: bool
+    search: NewestSearch | None = None
+    through: int = field(init=False)
+    read: int = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Begin, by searching if need be."""
+        self._begin()
+        self._search()
+
+    def _begin(self) -> None:
+        self.through = self.cursor
+        self.read = 0 if self.with_retained else self.beyond_after
+
+    def _search(self) -> None:
+        """Search on for where the newest few begin."""
+        search = self.search
+        if search is None:
+            return
+        for _ in search.look(SCAN):
+            pass
+        if search.is_over:
+            self.cursor = search.start_in_run - 1
+            self.beyond_after = search.start - 1
+            self.search = None
+            self._begin()
 
     @property
     def is_done(self) -> bool:
@@ -63,7 +96,7 @@ class Replay:
 
     @property
     def _is_in_run(self) -> bool:
-        return not (self.older or self._values) and self.retained_after >= self.retained_through
+        return self.search is None and self.read >= self.through
 
     def take_gap(self) -> Loss | None:
         """Return what was lost if the log has overrun the cursor, and move on behind that."""
@@ -77,42 +110,31 @@ class Replay:
     def page(self) -> Iterator[tuple[Record, bool]]:
         """Yield the next few (record, whether it is sent as a retained value); look at `SCAN` records at most.
 
-        Before it is called, `take_gap` is asked.
+        Before it is called, `take_gap` is asked. Whoever stops early goes on there with the next page.
         """
-        if not self._is_in_run:
+        if self.search is not None:
+            self._search()
+        elif not self._is_in_run:
             yield from self._page_before_run()
-            return
-        for record in self.namespace.log.after(self.cursor, SCAN):
-            self.cursor = record.seq
-            if record.muted != self.connection and self.filter.matches_levels(record.topic.levels):
-                yield record, False
+        else:
+            for record in self.namespace.log.after(self.cursor, SCAN):
+                self.cursor = record.seq
+                if record.muted != self.connection and self.filter.matches_levels(record.topic.levels):
+                    yield record, False
 
     def _page_before_run(self) -> Iterator[tuple[Record, bool]]:
-        if not self._values and self.retained_after < self.retained_through:
-            self._read_values()
-        for _ in range(SCAN):
-            older, values = self.older, self._values
-            if values and not (older and older[0].seq <= values[0].seq):
-                record, retained = values.popleft(), True
-                if record.topic.retained is not record:
-                    continue  # replaced since it was read: its successor is in the run
-            elif older and (values or self.retained_after >= self.retained_through):
-                record, retained = older.popleft(), False
-                if values and values[0].seq == record.seq:
-                    values.popleft()  # it is both, and goes out once
-            else:
-                return
-            if record.muted != self.connection:
-                yield record, retained
-
-    def _read_values(self) -> None:
-        """Read on in the snapshot of retained values."""
-        through = self.retained_through
-        if self.filter.is_exact:
-            found = [t.retained for t in self.namespace.topics_matching(self.filter) if t.retained is not None]
-            self._values.extend(record for record in found if self.retained_after < record.seq <= through)
-            self.retained_after = through
-            return
-        page, self.retained_after = self.namespace.retained.page(self.retained_after, through, SCAN)
-        matches = self.filter.matches_levels
-        self._values.extend(record for record in page if matches(record.topic.levels))
+        namespace, filter_, through = self.namespace, self.filter, self.through
+        beyond = namespace.beyond_run(filter_, max(self.read, self.beyond_after), through, SCAN)
+        values = namespace.retained_values(filter_, self.read, through, SCAN) if self.with_retained else []
+        # One that is both comes once, and first as what it is in the log.
+        both = merge(
+            ((record.seq, False, record) for record in beyond), ((record.seq, True, record) for record in values)
+        )
+        for seq, is_value, record in islice(both, SCAN):
+            if seq == self.read:
+                continue
+            self.read = seq
+            if record.muted != self.connection and filter_.matches_levels(record.topic.levels):
+                yield record, is_value
+        if len(beyond) + len(values) < SCAN:
+            self.read = through

@@ -8,17 +8,10 @@ later message of the log instead.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-
 from attrs import define, field
 
 from .log import Record
-
-_COMPACT = 64  # replaced values in the list before it is worth cleaning
-
-
-def _seq(record: Record) -> int:
-    return record.seq
+from .ordered import OrderedRecords
 
 
 @define(eq=False)
@@ -35,50 +28,30 @@ class RetainedValues:
     Attributes:
         total: what all namespaces share.
         size: bytes of the frames of those that are kept here.
+        records: the values, oldest first.
     """
 
     total: Total = field(factory=Total, repr=False)
     size: int = 0
-    _order: list[Record] = field(factory=list, repr=False)  # by seq; replaced values stand here for a while
-    _count: int = 0
+    records: OrderedRecords = field(factory=OrderedRecords, repr=False)
 
     def __len__(self) -> int:
-        return self._count
+        return len(self.records)
 
     def keep(self, record: Record) -> None:
         """Make `record`, the newest of all, its topic's last value."""
-        if record.topic.retained is None:
-            self._count += 1
-        else:
-            self._grow(-len(record.topic.retained.frame))
-        self._grow(len(record.frame))
+        if record.topic.retained is not None:
+            self.forget(record.topic.retained)
         record.topic.retained = record
-        self._order.append(record)
-        self._compact()
+        self.records.append(record)
+        self._grow(len(record.frame))
 
     def forget(self, record: Record) -> None:
         """Forget the last value of a topic, which is `record`."""
         record.topic.retained = None
+        self.records.remove(record)
         self._grow(-len(record.frame))
-        self._count -= 1
-        self._compact()
 
     def _grow(self, size: int) -> None:
         self.size += size
         self.total.size += size
-
-    def _compact(self) -> None:
-        if len(self._order) > 2 * self._count + _COMPACT:
-            self._order = [record for record in self._order if record.topic.retained is record]
-
-    def page(self, seq: int, through: int, limit: int) -> tuple[list[Record], int]:
-        """Look at the next `limit` places of (seq, through].
-
-        Returns the values found there, in order, and the seq up to which the
-        next page need not look again: `through` when nothing is left.
-        """
-        begin = bisect_right(self._order, seq, key=_seq)
-        places = self._order[begin : begin + limit]
-        found = [r for r in places if r.seq <= through and r.topic.retained is r]
-        reached = places[-1].seq if len(places) == limit else through
-        return found, min(reached, through)
