@@ -598,6 +598,21 @@ async def test_history_gives_a_page(broker: ScriptedBroker, beside: Beside) -> N
         )
 
 
+async def test_newest_history_tells_where_it_begins(broker: ScriptedBroker, beside: Beside) -> None:
+    """[H-006]"""
+    async with broker.session() as (client, peer):
+        call = await beside(client.history, "a/+")
+        request = await peer.expect("history", filter="a/+")
+        here = {"epoch": "e1", "seq": 20}
+        since = {"epoch": "e1", "seq": 7}
+        await peer.send(
+            {"op": "history", "id": request["id"], "messages": [], "next": here, "head": here, "more": False}
+            | {"since": since}
+        )
+        page = await call.outcome()
+        assert (page.since, page.gap, page.more) == (Position("e1", 7), None, False)
+
+
 async def test_history_is_asked_again_and_refused(broker: ScriptedBroker, beside: Beside) -> None:
     async with broker.session() as (client, peer):
         call = await beside(client.history, "a/+")

@@ -101,6 +101,48 @@ def test_history_is_bounded_in_what_it_looks_at(make_world: Callable[..., World]
     assert found(pages) == [26]
 
 
+@pytest.mark.parametrize(("run", "per_topic"), [(100, 0), (5, 1)])
+def test_newest_history_tells_where_it_stopped_looking(
+    make_world: Callable[..., World], run: int, per_topic: int
+) -> None:
+    """[H-003] [H-006]: all that matches after `since` is there, be it in the run or beyond it."""
+    settings = NamespaceSettings(history=HistorySettings(messages=run, per_topic=per_topic))
+    peer = make_world(settings, history_scanned=10).join()
+    for number in range(30):
+        peer.publish(f"t/{number}")
+    few = peer.ask("history", filter="t/+", limit=9)
+    assert (found([few]), "since" in few) == ([*range(22, 31)], False)
+    for filter_, seqs in (("t/+", [*range(21, 31)]), ("t/24", [25]), ("t/none/+", [])):
+        reply = peer.ask("history", filter=filter_, limit=20)
+        assert found([reply]) == seqs
+        assert reply.get("since", {}).get("seq") == (None if filter_ == "t/24" else 20)
+    rest = peer.ask("history", filter="t/+", since=reply["since"], limit=20)
+    assert found([rest]) == [*range(21, 31)][-10 if run == 100 else 0 :]
+
+
+def test_newest_history_tells_that_it_is_full(make_world: Callable[..., World]) -> None:
+    """[H-003] [H-006]: in bytes."""
+    peer = make_world(history_bytes=250).join()
+    for _ in range(9):
+        peer.publish("t", "x" * 20)
+    reply = peer.ask("history", filter="t")
+    assert found([reply]) == [8, 9]
+    assert reply["since"] == {"epoch": peer.world.broker.epoch, "seq": 7}
+
+
+def test_history_beyond_the_run_is_bounded_in_what_it_looks_at(make_world: Callable[..., World]) -> None:
+    """[H-002] [H-003]: page after page, and each gets on."""
+    settings = NamespaceSettings(history=HistorySettings(messages=5, per_topic=1))
+    peer = make_world(settings, history_scanned=10).join()
+    for number in range(35):
+        peer.publish(f"t/{number}")
+    pages = read(peer, "t/+")
+    assert [page["next"]["seq"] for page in pages] == [10, 20, 30, 35]
+    assert found(pages) == [*range(1, 36)]
+    assert [page["next"]["seq"] for page in read(peer, "t/+/none")] == [10, 20, 30, 35]
+    assert found(read(peer, "t/17")) == [18]
+
+
 def test_history_tells_what_is_gone(make_world: Callable[..., World]) -> None:
     """[H-004]: and goes on with what is there, what topics keep beyond the run included."""
     world = make_world(NamespaceSettings(history=HistorySettings(messages=3, per_topic=2)))

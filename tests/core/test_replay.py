@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import json
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 
 from tercet_broker.core import HistorySettings, NamespaceSettings
 from tercet_broker.core.replay import SCAN
+from tercet_protocol import Filter
 
 if TYPE_CHECKING:
     from tests.core.conftest import Peer, World
@@ -267,3 +271,124 @@ def test_retained_value_within_the_run_comes_once(make_world: Callable[..., Worl
     peer.send("subscribe", id=1, filter="t/#", since={"epoch": world.broker.epoch, "seq": 0})
     messages = [(event["seq"], event.get("retained", False)) for event in peer.take() if event["op"] == "message"]
     assert messages == [(1, True), (2, True), (3, True), (4, False), (5, False), (6, False)]
+
+
+@pytest.fixture
+def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The topics that a filter was compared with, since it was last cleared."""
+    topics: list[str] = []
+    matches = Filter.matches_levels
+
+    def note(self: Filter, levels: tuple[str, ...]) -> bool:
+        topics.append("/".join(levels))
+        return matches(self, levels)
+
+    monkeypatch.setattr(Filter, "matches_levels", note)
+    return topics
+
+
+BIG = 4 * SCAN
+
+
+@pytest.mark.parametrize(
+    ("run", "per_topic", "retain"),
+    [(BIG, 0, False), (5, 1, False), (5, 1, True), (5, 0, True)],
+    ids=["run", "beyond", "both", "retained"],
+)
+@pytest.mark.parametrize("start", [{"last": BIG}, {"last": 3}, {"since": 0}, {}], ids=str)
+@pytest.mark.parametrize("filter_", ["t/#", "t/+/none", "t/7"])
+def test_each_step_of_a_replay_is_bounded(
+    make_world: Callable[..., World],
+    looked_at: list[str],
+    filter_: str,
+    start: dict[str, Any],
+    run: int,
+    per_topic: int,
+    retain: bool,
+) -> None:
+    """However many topics there are, whatever of them is kept, and however little of it matches."""
+    world = make_world(NamespaceSettings(history=HistorySettings(messages=run, per_topic=per_topic)))
+    publisher, peer = world.join(), world.join()
+    fill(publisher, BIG, retain=retain)
+    if "since" in start:
+        start = {"since": {"epoch": world.broker.epoch, "seq": 0}}
+    looked_at.clear()
+    peer.send("subscribe", id=1, filter=filter_, **start)
+    assert len(looked_at) <= 2 * SCAN, "the first page of the search, and the one of the replay"
+    while peer.session.outbox.is_behind:
+        peer.flush()
+        looked_at.clear()
+        peer.session.advance()
+        assert len(looked_at) <= SCAN
+    peer.flush()
+    events = peer.arrived()
+    live = max((place for place, event in enumerate(events) if event["op"] == "live"), default=None)
+    assert live == len(events) - 1 or events[-1]["live"] is True
+
+
+@pytest.mark.parametrize("start", [{"last": 100}, {"since": 0}, {}], ids=str)
+def test_replay_keeps_nothing_alive(make_world: Callable[..., World], start: dict[str, Any]) -> None:
+    """It holds positions: what the log lets go of is free, though a slow reader has not had it."""
+    world = make_world(NamespaceSettings(history=HistorySettings(messages=20, per_topic=1)), outbox_messages=8)
+    publisher, peer = world.join(), world.join()
+    fill(publisher, 60)
+    if "since" in start:
+        start = {"since": {"epoch": world.broker.epoch, "seq": 0}}
+    namespace = world.broker.namespace("t")
+    kept = [weakref.ref(record) for record in [*namespace.log.after(0, 100), *namespace.log.beyond.after(0, 100)]]
+    assert len(kept) == 60
+    peer.send("subscribe", id=1, filter="t/#", **start)
+    assert peer.session.outbox.is_behind
+    fill(publisher, 60)
+    fill(publisher, 60)
+    gc.collect()
+    assert [record for record in kept if record() is not None] == []
+    assert peer.take()[-1]["op"] == "live"
+
+
+def test_last_that_is_not_found_at_once_comes_all_the_same(make_world: Callable[..., World]) -> None:
+    """[S-001] [S-003] [S-005]: a few in a long log, and more that are published while they are looked for."""
+    world = make_world()
+    publisher, peer = world.join(), world.join()
+    for _ in range(3):
+        publisher.publish("t/rare")
+    fill(publisher, 3 * SCAN, retain=False)
+    peer.send("subscribe", id=1, filter="t/rare/#", last=2)
+    publisher.publish("t/rare")
+    subscribed, *messages, live = peer.take()
+    assert (subscribed["live"], subscribed["seq"]) == (False, 3 * SCAN + 3)
+    assert [event["seq"] for event in messages] == [2, 3, 3 * SCAN + 4]
+    assert live == {"op": "live", "sub": 1, "seq": 3 * SCAN + 4}
+
+
+def test_last_that_was_found_and_is_overrun_is_told(make_world: Callable[..., World]) -> None:
+    """[M-007]: what was found in the run, and left it before it was read."""
+    world = make_world(NamespaceSettings(history=HistorySettings(messages=SCAN + 10)))
+    publisher, peer = world.join(), world.join()
+    fill(publisher, SCAN + 10, retain=False)
+    peer.send("subscribe", id=1, filter="t/+", last=SCAN + 5)
+    fill(publisher, 8, retain=False)
+    assert peer.session.outbox.is_behind
+    while not seqs(peer.arrived(), sub=1):
+        fill(publisher, 1, retain=False)
+        peer.session.advance()
+        peer.flush()
+    peer.send("unsubscribe", id=2, sub=1)
+    gap = next(json.loads(payload) for payload in peer.payloads if b'"gap"' in payload)
+    assert (gap["sub"], gap["after"], gap["reason"]) == (1, 5, "overflow")
+
+
+def test_what_a_topic_keeps_no_more_when_its_turn_comes_is_left_out(make_world: Callable[..., World]) -> None:
+    """[S-009]: it was replaced by newer ones of its topic, which come."""
+    world = make_world(NamespaceSettings(history=HistorySettings(messages=4, per_topic=2)), outbox_messages=8)
+    publisher, peer = world.join(), world.join()
+    for topic in ("t/a", "t/a", "t/b", "t/b", "t/c", "t/c", "t/d", "t/d"):
+        publisher.publish(topic)
+    peer.send("subscribe", id=1, filter="t/+", last=8)
+    assert seqs(peer.queued(), sub=1) == [1, 2]
+    for _ in range(3):
+        publisher.publish("t/b")  # the run is 8 to 11 now; 3 and 4 go
+    events = peer.take()
+    assert seqs(events, sub=1) == [1, 2, 8, 9, 10, 11]
+    gap = next(event for event in events if event["op"] == "gap")
+    assert (gap["after"], gap["through"]) == (4, 7)

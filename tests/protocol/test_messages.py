@@ -140,6 +140,18 @@ EVENTS: list[tuple[Event, dict[str, object]]] = [
         },
     ),
     (
+        HistoryReply(id=4, messages=[LIVE], next=HERE, head=HERE, more=False, since=HERE),
+        {
+            "op": "history",
+            "id": 4,
+            "messages": [{"op": "message", "topic": "a", "seq": 1, "time": 2, "data": [1]}],
+            "next": {"epoch": "9f1c", "seq": 57},
+            "head": {"epoch": "9f1c", "seq": 57},
+            "more": False,
+            "since": {"epoch": "9f1c", "seq": 57},
+        },
+    ),
+    (
         PresenceReply(members=[Member("u", 2)], count=1),
         {"op": "presence", "members": [{"user": "u", "connections": 2}], "count": 1},
     ),

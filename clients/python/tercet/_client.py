@@ -214,7 +214,7 @@ class Client:
             raise TypeError("a history was answered with something else")
         messages = tuple(message_from(message, reply.next.epoch) for message in reply.messages)
         gap = None if reply.gap is None else gap_from(reply.gap, namespace)
-        return HistoryPage(messages, reply.next, reply.head, reply.more, gap)
+        return HistoryPage(messages, reply.next, reply.head, reply.more, gap, reply.since)
 
     async def ping(self) -> float:
         """Return the seconds that the broker takes to answer. Cancelled, it leaves nothing behind."""

@@ -116,6 +116,8 @@ class HistoryPage:
         head: the newest position of the namespace.
         more: whether there is something after `next`.
         gap: what the log no longer has of what was asked for.
+        since: where the newest were asked for, and the broker met a bound before it had as many: the position after
+            which these are all that match.
     """
 
     messages: tuple[Message, ...]
@@ -123,6 +125,7 @@ class HistoryPage:
     head: Position
     more: bool
     gap: Gap | None
+    since: Position | None = None
 
 
 def message_from(event: protocol.Message, epoch: str | None) -> Message:
