@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Protocol, assert_never
 
 from attrs import define, field, frozen
@@ -75,6 +76,9 @@ if TYPE_CHECKING:
 # A small outbox has small pages, so that they never make it overflow.
 _PAGE_BYTES = 64 * 1024
 _PAGES_PER_OUTBOX = 4
+# Messages of a replay that are queued in the step of its `subscribe`: short ones are over with that. After a restart
+# everybody subscribes at once, and what is left comes in turns.
+_AT_ONCE = 32
 _RETRY_USER = 10.0  # seconds after which a user who has too many connections may have fewer
 
 
@@ -454,7 +458,7 @@ class Session:
         else:
             self._replaying.append(subscription)
             self.outbox.is_behind = True
-            self.advance()
+            self.advance(_AT_ONCE)
 
     def _unsubscribe(self, request: Unsubscribe) -> None:
         subscription = self._subscriptions.pop(request.sub, None)
@@ -483,8 +487,8 @@ class Session:
 
     # Replays
 
-    def advance(self) -> None:
-        """Queue the next pages of the replays, in turns, while little is queued.
+    def advance(self, most: int = SCAN) -> None:
+        """Queue the next pages of the replays, in turns, while little is queued; `most` messages of a replay.
 
         It returns after one page, however little that held, so that one step
         stays short; whoever drains the outbox calls it again while the outbox `is_behind`.
@@ -493,7 +497,7 @@ class Session:
         if not self._replaying or self._has_page_queued() or not self._survives_settling():
             return
         turn = self._replaying[0]
-        goes_on = self._catch_up(turn) if isinstance(turn, Cursor) else self._replay(turn)
+        goes_on = self._catch_up(turn) if isinstance(turn, Cursor) else self._replay(turn, most)
         if self.is_ended:
             return
         del self._replaying[0]
@@ -525,7 +529,7 @@ class Session:
         self.tell_position(namespace)  # what it was told before is as old as it was behind
         return False
 
-    def _replay(self, subscription: Subscription) -> bool:
+    def _replay(self, subscription: Subscription, most: int) -> bool:
         """Queue a page of a replay; return whether there is more."""
         replay, namespace = subscription.replay, subscription.namespace
         if replay is None or namespace is None:
@@ -534,7 +538,7 @@ class Session:
         if gap is not None:
             self._send_gap(subscription, gap)
         grants = self.outbox.grants
-        for record, retained in replay.page():
+        for record, retained in islice(replay.page(), most):
             topic = record.topic
             if grants is not None and not grants.allows(Action.SUBSCRIBE, topic.name, topic.levels):
                 continue

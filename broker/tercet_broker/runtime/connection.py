@@ -36,6 +36,7 @@ from .meter import Meter, Meters
 from .settings import ConnectionSettings, TimeoutSettings
 from .statistics import ConnectionStatistics
 from .tracing import LinkTracer, Tracer
+from .turns import Turns
 from .upgrade import Upgrade
 from .wire import Wire
 
@@ -92,6 +93,7 @@ class Services:
         admission: the books of all connections.
         failures: the books of tokens that were wrong.
         meters: what they may ask for.
+        turns: when replays go on.
         established: called once a connection has become a WebSocket, and …
         ended: … when it is none any more.
         lane: whether whole data frames bypass trio-websocket.
@@ -108,6 +110,7 @@ class Services:
     admission: Admission = Factory(Admission)
     failures: Failures = Factory(lambda: Failures(ConnectionSettings().failed_tokens))
     meters: Meters = Factory(Meters)
+    turns: Turns = Factory(Turns)
     established: Callable[[Connection], None] = _note_nothing
     ended: Callable[[Connection], None] = _note_nothing
     tracer: Tracer | None = None
@@ -210,6 +213,7 @@ class Connection:
             flusher=services.flusher,
             nursery=nursery,
             meter=meter,
+            turns=services.turns,
             write_timeout=services.timeouts.write,
             write_bytes=services.timeouts.write_bytes,
             lane=services.lane,

@@ -35,6 +35,7 @@ from .flusher import Flusher
 from .frames import Frame, FrameError, FrameReader
 from .meter import AbuseError, Meter
 from .tracing import LinkTracer
+from .turns import Turns
 from .wire import Wire
 
 _READ = 64 * 1024  # bytes asked of the wire at once
@@ -95,6 +96,7 @@ class Link(trio.abc.Stream):
     Attributes:
         nursery: where the drainer runs, the connection's own.
         meter: how much the peer may ask for.
+        turns: when replays for it go on.
         write_timeout: seconds that the peer may take for …
         write_bytes: … so many bytes, or for all there is, before it counts as gone.
         heard: how often the peer has sent anything.
@@ -109,6 +111,7 @@ class Link(trio.abc.Stream):
     flusher: Flusher = field(repr=False)
     nursery: trio.Nursery = field(repr=False)
     meter: Meter = field(repr=False)
+    turns: Turns = field(repr=False)
     write_timeout: float
     write_bytes: int = 1
     lane: bool = True
@@ -417,8 +420,11 @@ class Link(trio.abc.Stream):
         is_through = False
         try:
             while not is_through:
-                self.endpoint.advance()
-                if outbox.bytes_sent >= enough:
+                if outbox.is_behind:
+                    began = trio.current_time()
+                    await self.turns.take(self.endpoint.advance)
+                    deadline += trio.current_time() - began  # for that time the peer can do nothing
+                if outbox.bytes_sent >= enough or (not outbox.size and self.wire.is_flushed):
                     enough, deadline = outbox.bytes_sent + self.write_bytes, trio.current_time() + self.write_timeout
                 with trio.move_on_at(deadline) as stall:
                     if outbox.size:
