@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
 
-from tercet_broker.core import BrokerSettings, LimitSettings
+from tercet_broker.core import BrokerSettings, HistorySettings, LimitSettings, NamespaceSettings, Session
+from tercet_broker.core.replay import SCAN
 from tercet_broker.runtime import Connection, DaemonSettings, TimeoutSettings
 from tercet_broker.runtime.frames import Frame, FrameReader
 from tercet_protocol import CloseCode, Opcode, encode_close_frame, encode_frame
@@ -196,6 +197,30 @@ async def test_client_that_takes_nothing_is_cut_after_the_write_timeout(
         assert trio.current_time() == 21.0
     (entry,) = [entry for entry in logs if entry["event"] == "connection closed"]
     assert (entry["by"], entry["code"]) == ("broker", CloseCode.SLOW_CONSUMER)
+
+
+async def test_long_search_is_not_taken_for_a_client_that_takes_nothing(
+    serve: Serve, autojump_clock: MockClock, tools: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While there is nothing to be taken, however long that is, it is not the client who is slow."""
+    broker_settings = BrokerSettings(unnamed=NamespaceSettings(history=HistorySettings()))
+    settings = DaemonSettings(broker=broker_settings, timeouts=TimeoutSettings(write=3.0, heartbeat=1000.0))
+    advance = Session.advance
+
+    def advance_slowly(self: Session, most: int = SCAN) -> None:
+        autojump_clock.jump(2.0)
+        advance(self, most)
+
+    async with serve(settings) as broker:
+        peer = await broker.peer()
+        await peer.connect()
+        await peer.raw(tools.say(op="publish", topic="t/some", data=1) * (10 * SCAN))
+        monkeypatch.setattr(Session, "advance", advance_slowly)
+        began = trio.current_time()
+        await peer.say(op="subscribe", id=2, filter="t/none/+", last=5)
+        await peer.expect("subscribed", id=2, live=False)
+        await peer.expect("live", sub=2)
+        assert trio.current_time() - began == 20.0
 
 
 async def test_client_that_takes_a_little_is_not_cut(
