@@ -45,7 +45,11 @@ def records(namespace: Namespace) -> list[Record]:
 
 def subscription(filter_: str, namespace: Namespace | None, *, live: bool = True) -> Subscription:
     parsed = parse_filter(filter_)
-    replay = None if live or namespace is None else Replay(namespace, parsed, 0, cursor=0)
+    replay = (
+        None
+        if live or namespace is None
+        else Replay(namespace, parsed, 0, cursor=0, beyond_after=0, with_retained=False)
+    )
     return Subscription(1, parsed, namespace, replay)
 
 

@@ -5,14 +5,17 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tercet_broker.core.identity import ANONYMOUS, Identity
 from tercet_broker.runtime.meter import AbuseError, Bucket, Meter, Meters
 from tercet_broker.runtime.settings import RateSettings
 
 SLOW = RateSettings(requests=10, requests_burst=20, frames=10, frames_burst=20, user_factor=2, wait=2, abuse=30)
 
+ANN, BOB = Identity(user="ann"), Identity(user="bob")
+
 
 def test_requests_over_the_rate_wait() -> None:
-    meter = Meter(Meters(SLOW), 0.0)
+    meter = Meter(Meters(SLOW), 0.0, ANONYMOUS)
     assert meter.room(512) == 20
     meter.served(20, 0.0)
     assert meter.pause(0.0) == pytest.approx(0.1)
@@ -35,8 +38,8 @@ def test_bucket_gives_no_more_than_its_rate_and_burst(steps: list[tuple[int, flo
 
 def test_users_connections_share() -> None:
     meters = Meters(SLOW)
-    one, other = (Meter(meters, 0.0, lambda: "ann") for _ in range(2))
-    stranger = Meter(meters, 0.0, lambda: "bob")
+    one, other = (Meter(meters, 0.0, ANN) for _ in range(2))
+    stranger = Meter(meters, 0.0, BOB)
     for meter in (one, other, stranger):
         meter.served(1, 0.0)  # `connect`: now it is known who they are
     one.served(19, 0.0)
@@ -49,7 +52,7 @@ def test_users_connections_share() -> None:
 
 
 def test_pings_over_the_rate_are_abuse() -> None:
-    meter = Meter(Meters(SLOW), 0.0)
+    meter = Meter(Meters(SLOW), 0.0, ANONYMOUS)
     for _ in range(20):
         meter.odd_frame(0.0)
     with pytest.raises(AbuseError):
@@ -58,7 +61,7 @@ def test_pings_over_the_rate_are_abuse() -> None:
 
 
 def test_refusals_without_a_pause_are_abuse() -> None:
-    meter = Meter(Meters(SLOW), 0.0)
+    meter = Meter(Meters(SLOW), 0.0, ANONYMOUS)
     for second in range(0, 30, 2):
         meter.read(100, second)
         assert meter.refuse(second) == 2
@@ -68,7 +71,7 @@ def test_refusals_without_a_pause_are_abuse() -> None:
 
 
 def test_refusals_with_a_pause_are_none() -> None:
-    meter = Meter(Meters(SLOW), 0.0)
+    meter = Meter(Meters(SLOW), 0.0, ANONYMOUS)
     for second in range(0, 60, 4):
         meter.read(100, second)
         meter.refuse(second)
@@ -78,7 +81,7 @@ def test_refusals_with_a_pause_are_none() -> None:
 
 def test_bytes_over_the_rate_wait() -> None:
     settings = evolve(SLOW, bytes=65536.0, bytes_burst=65536.0)
-    meter = Meter(Meters(settings), 0.0)
+    meter = Meter(Meters(settings), 0.0, ANONYMOUS)
     meter.read(2 * 65536, 0.0)
     assert meter.pause(0.0) == pytest.approx(1.0)
     assert meter.pause(1.0) == 0
@@ -87,7 +90,7 @@ def test_bytes_over_the_rate_wait() -> None:
 def test_other_rates_hold_at_once_for_open_connections() -> None:
     """Faster and slower, for the connection and for its user; what it has saved stays, up to the other burst."""
     meters = Meters(SLOW)
-    meter = Meter(meters, 0.0, lambda: "ann")
+    meter = Meter(meters, 0.0, ANN)
     meter.served(20, 0.0)
     meters.change(evolve(SLOW, requests=1000, requests_burst=1000))
     assert meter.pause(0.0) == pytest.approx(0.001)
@@ -102,7 +105,7 @@ def test_other_rates_hold_at_once_for_open_connections() -> None:
 
 def test_other_rates_hold_for_what_a_users_connections_share() -> None:
     meters = Meters(SLOW)
-    one, other = (Meter(meters, 0.0, lambda: "ann") for _ in range(2))
+    one, other = (Meter(meters, 0.0, ANN) for _ in range(2))
     for meter in (one, other):
         meter.served(1, 0.0)
     meters.change(evolve(SLOW, requests=100, requests_burst=1))
@@ -113,7 +116,7 @@ def test_other_rates_hold_for_what_a_users_connections_share() -> None:
 
 def test_other_patience_holds_at_once() -> None:
     meters = Meters(SLOW)
-    meter = Meter(meters, 0.0)
+    meter = Meter(meters, 0.0, ANONYMOUS)
     assert not meter.is_overdue(1.0)
     meters.change(evolve(SLOW, wait=0.5))
     assert meter.is_overdue(1.0)

@@ -178,7 +178,7 @@ class Connection:
         self.arrival = Arrival(self.wire.identity, upgrade.bearer, self.wire.is_private, site)
         endpoint = self._endpoint = services.open_endpoint(self)
         began = trio.current_time()
-        self.meter = Meter(services.meters, began, lambda: endpoint.user)
+        self.meter = Meter(services.meters, began, endpoint)
         try:
             async with trio.open_nursery() as nursery:
                 link = self._link = self._make_link(endpoint, nursery, self.meter)

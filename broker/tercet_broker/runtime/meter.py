@@ -18,7 +18,7 @@ pause that has begun is as long as it was.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 from weakref import WeakValueDictionary
 
 from attrs import define, field
@@ -142,9 +142,12 @@ class Meters:
         return buckets
 
 
-def nobody() -> str | None:
-    """Return the user of a connection that has none."""
-    return None
+class Somebody(Protocol):
+    """Whose connection is metered: its endpoint."""
+
+    @property
+    def user(self) -> str | None:
+        """Who it is, once that is known; None is anonymous."""
 
 
 class AbuseError(Exception):
@@ -156,14 +159,14 @@ class Meter:
     """The meter of one connection.
 
     Attributes:
-        user: tells whose connection it is, once that is known.
+        whose: tells whose connection it is, once that is known.
         messages_in: messages that it has sent so far.
         bytes_in: bytes that it has sent so far, behind the request head.
     """
 
     shared: Meters
     began: float
-    user: Callable[[], str | None] = field(default=nobody, repr=False)
+    whose: Somebody = field(repr=False)
     messages_in: int = 0
     bytes_in: int = 0
     _own: Buckets = field(init=False, repr=False)
@@ -194,7 +197,7 @@ class Meter:
         self._own.requests.take(count, now)
         if self._theirs is not None:
             self._theirs.requests.take(count, now)
-        elif (user := self.user()) is not None:
+        elif (user := self.whose.user) is not None:
             self._theirs = self.shared.user(user, now)
 
     def room(self, most: int) -> int:
