@@ -384,7 +384,7 @@ _regrant = Session._regrant
 
 
 def _regrant_newcomers(self: Session, outlook: Outlook) -> None:
-    if not self._subscriptions:
+    if not self.subscriptions:
         _regrant(self, outlook)
 
 

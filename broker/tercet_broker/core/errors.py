@@ -9,7 +9,7 @@ connection in whose turn it happened with 1011, and is logged.
 
 from __future__ import annotations
 
-from tercet_protocol import ErrorCode
+from tercet_protocol import Error, ErrorCode
 
 
 class CoreError(Exception):
@@ -33,3 +33,8 @@ class RefusedError(CoreError):
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message}"
+
+
+def error_event(id_: int | None, code: ErrorCode, message: str, retry_after: float | None = None) -> Error:
+    """Return the `error` that answers a request, or (without an id) tells of something else."""
+    return Error(id=id_, code=code, message=message, retry_after=retry_after)

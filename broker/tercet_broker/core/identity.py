@@ -5,6 +5,7 @@ from __future__ import annotations
 from attrs import field, frozen
 
 from .keys import Owner
+from .moment import Moment
 
 
 @frozen
@@ -22,6 +23,12 @@ class Identity:
     groups: frozenset[str] = frozenset()
     expires_at: float | None = None
     source: str = "nobody"
+
+    def seconds_left(self, moment: Moment) -> float | None:
+        """Return for how long this lasts, in seconds; None for ever."""
+        if self.expires_at is None:
+            return None
+        return max(0.0, round(self.expires_at - moment.time / 1000, 3))
 
 
 ANONYMOUS = Identity()

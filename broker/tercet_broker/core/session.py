@@ -7,8 +7,6 @@ the deliveries to others, are in their queues when it returns.
 from __future__ import annotations
 
 import math
-from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Protocol, assert_never
 
 from attrs import define, field, frozen
@@ -16,20 +14,15 @@ from attrs import define, field, frozen
 from tercet_protocol import (
     AnyRequest,
     Authenticate,
-    Authenticated,
     CloseCode,
     Connect,
-    Connected,
     DecodeError,
     Drain,
-    Error,
     ErrorCode,
     Event,
     Filter,
     Gap,
-    GapReason,
     History,
-    Live,
     Ping,
     PingEvent,
     Pong,
@@ -45,23 +38,23 @@ from tercet_protocol import (
     Unsubscribed,
     decode_request,
     encode,
-    encode_replay,
     encode_text_frame,
     peek_id,
 )
 
+from . import entering, paging
 from .access import Answer
 from .accounting import AccountStatistics
 from .catching_up import Cursor
 from .changeover import Outlook
-from .errors import RefusedError
+from .errors import RefusedError, error_event
 from .identity import ANONYMOUS, Arrival, Identity
 from .keys import Owner
 from .log import Record
 from .moment import Moment
 from .namespace import Namespace
 from .outbox import Outbox
-from .queued import Delivery, Newest, ReplayedFrame
+from .queued import Delivery, Newest
 from .reading import parse_valid_filter, read_history, start_replay
 from .replay import SCAN, Loss
 from .rules import Action
@@ -71,15 +64,9 @@ from .subscription import Subscription
 if TYPE_CHECKING:
     from .broker import Broker
 
-# A page of replay is added while less than this is queued: enough to keep the
-# socket busy, little enough that a live message does not wait long behind it.
-# A small outbox has small pages, so that they never make it overflow.
-_PAGE_BYTES = 64 * 1024
-_PAGES_PER_OUTBOX = 4
 # Messages of a replay that are queued in the step of its `subscribe`: short ones are over with that. After a restart
 # everybody subscribes at once, and what is left comes in turns.
 _AT_ONCE = 32
-_RETRY_USER = 10.0  # seconds after which a user who has too many connections may have fewer
 
 
 class Carrier(Protocol):
@@ -120,6 +107,8 @@ class Session:
         user: who it is; None is anonymous.
         owner: whose share it takes of what is everybody's: its user's, or where it has none, that of the place it
             comes from (`Arrival.owner`), or its own.
+        subscriptions: {id: subscription}.
+        replaying: what takes turns in having pages queued (paging.py).
         generation: the last change of the broker's `Access` that it has complied with.
         has_fallen_behind: whether it was ever served from the log for being too slow.
         wants_pings: whether the client asked for `ping` messages instead of WebSocket pings.
@@ -140,9 +129,9 @@ class Session:
     is_ended: bool = False
     generation: int = field(init=False)
     has_fallen_behind: bool = False
-    _subscriptions: dict[int, Subscription] = field(factory=dict, repr=False)  # {id: subscription}
+    subscriptions: dict[int, Subscription] = field(factory=dict, repr=False)
     # (Lists, short as they are: an empty deque takes ten times the memory.)
-    _replaying: list[Subscription | Cursor] = field(factory=list, repr=False)  # what takes turns in being read for
+    replaying: list[Subscription | Cursor] = field(factory=list, repr=False)
     _present: dict[Namespace, int] = field(factory=dict, repr=False)  # {where: how many subscriptions}
     _bad: list[float] = field(factory=list, repr=False)  # when the last bad requests came
 
@@ -167,7 +156,7 @@ class Session:
         """Answer a request that came faster than its connection may ask, without looking into it."""
         if not self.is_ended:
             message = "over this connection's rate of requests; send more slowly"
-            self.send(_error(peek_id(payload), ErrorCode.RATE_LIMITED, message, retry_after))
+            self.send(error_event(peek_id(payload), ErrorCode.RATE_LIMITED, message, retry_after))
 
     def receive(self, payload: bytes | str, moment: Moment) -> None:
         """Serve one text message of the client.
@@ -192,16 +181,18 @@ class Session:
                 self._greet(request, moment)
             elif isinstance(request, Publish):
                 self._publish(request, moment)
-            elif self._survives_settling():
+            elif self.survives_settling():
                 self._serve(request, moment)
         except (DecodeError, TopicError, RefusedError) as error:
             self._refuse(id_, error, moment)
 
     def _greet(self, request: AnyRequest, moment: Moment) -> None:
         if isinstance(request, Connect):
-            self._connect(request, moment)
+            entering.connect(self, request, moment)
         else:
-            self.send(_error(request.id, ErrorCode.UNAUTHORIZED, "'connect' comes first; send it before anything else"))
+            self.send(
+                error_event(request.id, ErrorCode.UNAUTHORIZED, "'connect' comes first; send it before anything else")
+            )
             self.end(CloseCode.UNAUTHORIZED, "connect comes first")
 
     def _refuse(self, id_: int | None, error: DecodeError | TopicError | RefusedError, moment: Moment) -> None:
@@ -209,13 +200,13 @@ class Session:
             case DecodeError():
                 self._count_bad(error.id, str(error), moment)
             case TopicError():
-                self.send(_error(id_, ErrorCode.INVALID_TOPIC, str(error)))
+                self.send(error_event(id_, ErrorCode.INVALID_TOPIC, str(error)))
             case RefusedError(code=ErrorCode.BAD_REQUEST):
                 self._count_bad(id_, error.message, moment)
             case _ if self.is_connected:
-                self.send(_error(id_, error.code, error.message, error.retry_after))
+                self.send(error_event(id_, error.code, error.message, error.retry_after))
             case _:
-                self._turn_away(id_, error)
+                self.turn_away(id_, error)
 
     def _serve(self, request: AnyRequest, moment: Moment) -> None:
         match request:
@@ -234,7 +225,7 @@ class Session:
             case Connect():
                 raise RefusedError(ErrorCode.BAD_REQUEST, "this connection has sent its 'connect' already")
             case Authenticate():
-                self._authenticate(request, moment)
+                entering.authenticate(self, request)
             case Presence():
                 raise RefusedError(ErrorCode.UNSUPPORTED, "this broker does not offer 'presence'")
             case _:
@@ -242,102 +233,17 @@ class Session:
 
     # Who it is
 
-    def _connect(self, request: Connect, moment: Moment) -> None:
-        access, known = self.broker.access, self.arrival.identity
-        token = self.arrival.bearer if request.token is None else request.token
-        if access.takes_tokens and token is not None:
-            self._ask_whose(token, partial(self._welcome, request))
-        elif known is None and access.required:
-            raise RefusedError(ErrorCode.UNAUTHORIZED, "who you are is not known; send a 'token' with 'connect'")
-        else:
-            self._welcome(request, known or ANONYMOUS, moment)
-
-    def _ask_whose(self, token: str, answer: Answer) -> None:
-        """Have a token verified; nothing more is received before `answer` was called."""
-        if not self.arrival.is_private:
-            raise RefusedError(
-                ErrorCode.UNAUTHORIZED,
-                "tokens are not taken over an unencrypted connection, where others may have read this one; use wss://",
-            )
-        self.outbox.is_held = True
-        self.carrier.authenticate(token, answer)
-
-    def _verdict(self, id_: int | None, verdict: Identity | RefusedError) -> Identity | None:
-        """Return whose a token is; None if that ends the request."""
-        self.outbox.is_held = False
-        self.comply()
-        if self.is_ended or not self._survives_settling():
-            return None
-        if isinstance(verdict, Identity):
-            return verdict
-        self._turn_away(id_, verdict)
-        return None
-
-    def _welcome(self, request: Connect, verdict: Identity | RefusedError, moment: Moment) -> None:
-        identity = self._verdict(request.id, verdict)
-        if identity is None or not self._may_enter(request, identity):
-            return
-        self.is_connected = True
-        self.wants_pings = request.heartbeat
-        self._become(identity, moment)
-        broker = self.broker
-        self.send(
-            Connected(
-                id=request.id,
-                connection=self.label,
-                server=broker.server,
-                heartbeat=broker.heartbeat,
-                limits=broker.told_limits,
-                user=identity.user,
-                expires_in=_seconds_left(identity, moment),
-            )
-        )
-
-    def _may_enter(self, request: Connect, identity: Identity) -> bool:
-        """Count a connection as its user's; False if it ends instead."""
-        known, users = self.arrival.identity, self.broker.users
-        if known is not None and identity.user != known.user:
-            message = "the token is another user's than the certificate; come with one of them alone"
-            self._turn_away(request.id, RefusedError(ErrorCode.UNAUTHORIZED, message))
-            return False
-        if not users.enter(identity.user):
-            message = f"there are {users.limit} connections of this user, as many as there may be; close one first"
-            self.send(_error(request.id, ErrorCode.UNAVAILABLE, message, _RETRY_USER))
-            self.end(CloseCode.TRY_AGAIN_LATER, "too many connections of this user")
-            return False
-        return True
-
-    def _authenticate(self, request: Authenticate, moment: Moment) -> None:
-        del moment  # the answer comes with another one
-        if not self.broker.access.takes_tokens:
-            raise RefusedError(ErrorCode.UNSUPPORTED, "this broker does not offer 'authenticate'")
-        self._ask_whose(request.token, partial(self._renew, request))
-
-    def _renew(self, request: Authenticate, verdict: Identity | RefusedError, moment: Moment) -> None:
-        identity = self._verdict(request.id, verdict)
-        if identity is None:
-            return
-        if identity.user is None or identity.user != self.identity.user:
-            message = "the token is another user's; open a connection of its own for that one"
-            self.send(_error(request.id, ErrorCode.FORBIDDEN, message))
-            return
-        self._become(identity, moment)
-        self._reply(
-            request,
-            Authenticated(id=request.id, user=identity.user, expires_in=_seconds_left(identity, moment)),
-        )
-
-    def _become(self, identity: Identity, moment: Moment) -> None:
+    def become(self, identity: Identity, moment: Moment) -> None:
         """Act for an identity from now on, with what it may do."""
         self._assume(identity, moment)
-        if self._subscriptions:
+        if self.subscriptions:
             self.broker.spanning.invalidate()  # what topics have cached of who gets them
         self._regrant(Outlook(identity, [self.broker.access.rules.grants(identity)]))
 
     def _assume(self, identity: Identity, moment: Moment) -> None:
         self.identity, self.user = identity, identity.user
         self.owner = self._owner_without_user() if identity.user is None else identity.user
-        left = _seconds_left(identity, moment)
+        left = identity.seconds_left(moment)
         self.lapses_at = math.inf if left is None else moment.now + left + self.broker.access.grace
         self.broker.note_expiry(self)
 
@@ -348,9 +254,9 @@ class Session:
     def _regrant(self, outlook: Outlook) -> None:
         """Be allowed what the rules say now; subscriptions that are not allowed any more end."""
         self.outbox.grants = outlook.grants[-1]
-        for subscription in list(self._subscriptions.values()):
+        for subscription in list(self.subscriptions.values()):
             if not outlook.stands(subscription.filter):
-                del self._subscriptions[subscription.id]
+                del self.subscriptions[subscription.id]
                 self._detach(subscription)
                 text = f"may no longer subscribe to {subscription.filter.text!r}"
                 self.send(Unsubscribed(sub=subscription.id, code=ErrorCode.FORBIDDEN, message=text))
@@ -364,12 +270,12 @@ class Session:
         changes = changeover.since(self.generation)
         if not changes:
             return 0
-        outlook, looked_at = changeover.outlook(self), 1 + len(self._subscriptions)
+        outlook, looked_at = changeover.outlook(self), 1 + len(self.subscriptions)
         self.generation = changeover.generation
         if not self.is_connected or self.is_ended:
             return looked_at
         if outlook is None:
-            self._turn_away(None, RefusedError(ErrorCode.UNAUTHORIZED, "who you are is not known here any more"))
+            self.turn_away(None, RefusedError(ErrorCode.UNAUTHORIZED, "who you are is not known here any more"))
             return looked_at
         moment = next((change.moment for change in reversed(changes) if change.moment is not None), None)
         if moment is not None:
@@ -379,11 +285,11 @@ class Session:
 
     def lapse(self) -> None:
         """End, because the token has expired and the time for renewing it is over."""
-        self._turn_away(None, RefusedError(ErrorCode.UNAUTHORIZED, "the token has expired; come back with a new one"))
+        self.turn_away(None, RefusedError(ErrorCode.UNAUTHORIZED, "the token has expired; come back with a new one"))
 
-    def _turn_away(self, id_: int | None, error: RefusedError) -> None:
+    def turn_away(self, id_: int | None, error: RefusedError) -> None:
         """Answer somebody who is not let in, or not any more, and close unless waiting helps one who is in."""
-        self.send(_error(id_, error.code, error.message, error.retry_after))
+        self.send(error_event(id_, error.code, error.message, error.retry_after))
         if error.retry_after is None:
             reason = "unauthorized" if error.code is ErrorCode.UNAUTHORIZED else "connect comes first"
             self.end(CloseCode.UNAUTHORIZED, reason)
@@ -418,12 +324,12 @@ class Session:
         limit = self.broker.settings.limits.subscriptions
         if request.id is None:
             raise RefusedError(ErrorCode.BAD_REQUEST, "subscribe: an 'id' is required, it names the subscription")
-        if request.id in self._subscriptions:
+        if request.id in self.subscriptions:
             raise RefusedError(
                 ErrorCode.DUPLICATE_ID,
                 f"a subscription {request.id} exists already; use another id or unsubscribe it",
             )
-        if len(self._subscriptions) >= limit:
+        if len(self.subscriptions) >= limit:
             raise RefusedError(
                 ErrorCode.TOO_MANY_SUBSCRIPTIONS,
                 f"a connection may have {limit} subscriptions; end one first",
@@ -435,10 +341,10 @@ class Session:
             namespace, filter_, request, connection=self.connection, limits=self.broker.settings.limits, moment=moment
         )
         subscription = Subscription(request.id, filter_, namespace, start.replay)
-        self._subscriptions[request.id] = subscription
+        self.subscriptions[request.id] = subscription
         if namespace is None:
             self.send(Subscribed(id=request.id, live=True))
-            self._attach(subscription)
+            self.attach(subscription)
             return
         self.send(
             Subscribed(
@@ -451,21 +357,21 @@ class Session:
             )
         )
         if start.gap is not None:
-            self._send_gap(subscription, start.gap)
+            self.send_gap(subscription, start.gap)
         self._enter(namespace, moment)
         if start.replay is None:
-            self._attach(subscription)
+            self.attach(subscription)
         else:
-            self._replaying.append(subscription)
+            self.replaying.append(subscription)
             self.outbox.is_behind = True
             self.advance(_AT_ONCE)
 
     def _unsubscribe(self, request: Unsubscribe) -> None:
-        subscription = self._subscriptions.pop(request.sub, None)
+        subscription = self.subscriptions.pop(request.sub, None)
         if subscription is None:
             raise RefusedError(ErrorCode.UNKNOWN_SUBSCRIPTION, f"there is no subscription {request.sub} here")
         self._detach(subscription)
-        self._reply(request, Unsubscribed(id=request.id))
+        self.reply(request, Unsubscribed(id=request.id))
 
     def _read_history(self, request: History, moment: Moment) -> None:
         filter_ = parse_valid_filter(request.filter)
@@ -485,90 +391,14 @@ class Session:
             page.messages = [message for message in page.messages if grants.allows(Action.HISTORY, message.topic)]
         self.send(page)
 
-    # Replays
+    # Where it is subscribed
 
     def advance(self, most: int = SCAN) -> None:
-        """Queue the next pages of the replays, in turns, while little is queued; `most` messages of a replay.
+        """Queue the next page of the replays (`paging.advance`); `most` messages of it."""
+        paging.advance(self, most)
 
-        It returns after one page, however little that held, so that one step
-        stays short; whoever drains the outbox calls it again while the outbox `is_behind`.
-        """
-        self.comply()
-        if not self._replaying or self._has_page_queued() or not self._survives_settling():
-            return
-        turn = self._replaying[0]
-        goes_on = self._catch_up(turn) if isinstance(turn, Cursor) else self._replay(turn, most)
-        if self.is_ended:
-            return
-        del self._replaying[0]
-        if goes_on:
-            self._replaying.append(turn)
-        self.outbox.is_behind = bool(self._replaying)
-
-    def _catch_up(self, cursor: Cursor) -> bool:
-        """Queue a page of what this connection is behind; return whether there is more."""
-        namespace, outbox, grants = cursor.namespace, self.outbox, self.outbox.grants
-        lost = cursor.skip_lost()
-        if lost is not None:
-            after, through = lost
-            reason = GapReason.OVERFLOW
-            self.send(Gap(namespace=namespace.name, epoch=namespace.epoch, after=after, through=through, reason=reason))
-        for record in namespace.log.after(cursor.seq, SCAN):
-            cursor.seq = record.seq
-            topic = record.topic
-            if record.muted == self.connection or not cursor.wants(record):
-                continue
-            if grants is not None and not grants.allows(Action.SUBSCRIBE, topic.name, topic.levels):
-                continue
-            outbox.take(record)
-            if self._has_page_queued():
-                break
-        if cursor.behind:
-            return True
-        outbox.catch_up(namespace.account)
-        self.tell_position(namespace)  # what it was told before is as old as it was behind
-        return False
-
-    def _replay(self, subscription: Subscription, most: int) -> bool:
-        """Queue a page of a replay; return whether there is more."""
-        replay, namespace = subscription.replay, subscription.namespace
-        if replay is None or namespace is None:
-            return False
-        gap = replay.take_gap()
-        if gap is not None:
-            self._send_gap(subscription, gap)
-        grants = self.outbox.grants
-        for record, retained in islice(replay.page(), most):
-            topic = record.topic
-            if grants is not None and not grants.allows(Action.SUBSCRIBE, topic.name, topic.levels):
-                continue
-            payload = encode_replay(
-                topic.json,
-                record.seq,
-                record.time,
-                record.data,
-                sub=subscription.id,
-                retained=retained,
-            )
-            if not self.outbox.offer(ReplayedFrame(encode_text_frame(payload), namespace.account)):
-                return False
-            if self._has_page_queued():
-                break
-        if not replay.is_done:
-            return True
-        subscription.replay = None
-        self._attach(subscription)
-        self.send(Live(sub=subscription.id, seq=namespace.log.head))
-        return False
-
-    def _has_page_queued(self) -> bool:
-        outbox = self.outbox
-        return (
-            outbox.size >= min(_PAGE_BYTES, outbox.max_bytes // _PAGES_PER_OUTBOX)
-            or outbox.account.queued * _PAGES_PER_OUTBOX >= outbox.max_messages
-        )
-
-    def _send_gap(self, subscription: Subscription, loss: Loss) -> None:
+    def send_gap(self, subscription: Subscription, loss: Loss) -> None:
+        """Tell a subscription what it will not get."""
         self.send(
             Gap(
                 sub=subscription.id,
@@ -579,15 +409,13 @@ class Session:
             )
         )
 
-    # Where it is subscribed
-
     def _enter(self, namespace: Namespace, moment: Moment) -> None:
         count = self._present.get(namespace, 0)
         self._present[namespace] = count + 1
         if not count:
             namespace.watch.add(self, moment.now)
 
-    def _attach(self, subscription: Subscription) -> None:
+    def attach(self, subscription: Subscription) -> None:
         """Let a subscription be live from now on."""
         namespace = subscription.namespace
         index = self.broker.spanning if namespace is None else namespace.index
@@ -606,8 +434,8 @@ class Session:
         if subscription.replay is None:
             namespace.index.remove(subscription.filter, self.outbox)
         else:
-            self._replaying.remove(subscription)
-            self.outbox.is_behind = bool(self._replaying)
+            self.replaying.remove(subscription)
+            self.outbox.is_behind = bool(self.replaying)
         self._present[namespace] -= 1
         if not self._present[namespace]:
             del self._present[namespace]
@@ -620,7 +448,7 @@ class Session:
         up: the worst that can come of it is a gap that was none.
         """
         self.comply()
-        if self.outbox.is_congested or not self._survives_settling():
+        if self.outbox.is_congested or not self.survives_settling():
             return
         cursor = self.outbox.cursors.get(namespace.account)
         seq = namespace.log.head if cursor is None else cursor.seq
@@ -634,17 +462,17 @@ class Session:
         A publish may overflow its own publisher's queue. Its reply would then
         be the first after those that the overflow dropped.
         """
-        if self.broker.fan_out.goes_to(self.outbox) and not self._survives_settling():
+        if self.broker.fan_out.goes_to(self.outbox) and not self.survives_settling():
             return
         if not self.is_ended:
             self.outbox.notify(encode_text_frame(encode(event)))
 
-    def _survives_settling(self) -> bool:
+    def survives_settling(self) -> bool:
         """Offer what is on its way, and tell whether the session has not been ended by it, being too slow."""
         self.broker.fan_out.settle()
         return not self.is_ended
 
-    def _reply(self, request: AnyRequest, event: Event) -> None:
+    def reply(self, request: AnyRequest, event: Event) -> None:
         """Answer a request, if it asked for that with an id."""
         if request.id is not None:
             self.send(event)
@@ -662,7 +490,7 @@ class Session:
 
     def fail(self, what: str) -> None:
         """Tell the client that we failed it; the connection's end follows."""
-        self.send(_error(None, ErrorCode.INTERNAL, what))
+        self.send(error_event(None, ErrorCode.INTERNAL, what))
 
     def _refuse_too_large(self, size: int) -> None:
         limit = self.broker.settings.limits.message_bytes
@@ -670,7 +498,7 @@ class Session:
 
     def _count_bad(self, id_: int | None, message: str, moment: Moment) -> None:
         """Answer a bad request; too many of them end the connection."""
-        self.send(_error(id_, ErrorCode.BAD_REQUEST, message))
+        self.send(error_event(id_, ErrorCode.BAD_REQUEST, message))
         if not self.is_connected and not message.startswith("connect:"):
             self.end(CloseCode.UNAUTHORIZED, "connect comes first")
             return
@@ -717,10 +545,10 @@ class Session:
 
     def _fall_behind(self, namespace: Namespace, seq: int) -> None:
         """Serve a namespace from the log, from after `seq` on."""
-        cursor = Cursor.open(namespace, seq, self._subscriptions.values())
+        cursor = Cursor.open(namespace, seq, self.subscriptions.values())
         self.outbox.fall_behind(namespace.account, cursor)
         self.has_fallen_behind = True
-        self._replaying.append(cursor)
+        self.replaying.append(cursor)
 
     def look(self, now: float) -> None:
         """See whether too much has been queued for too long: that is an overflow as well. Called once a second."""
@@ -729,7 +557,7 @@ class Session:
             outbox.slow_since = None
         elif outbox.slow_since is None:
             outbox.slow_since = now
-        elif now - outbox.slow_since >= self.broker.settings.limits.slow_seconds and self._survives_settling():
+        elif now - outbox.slow_since >= self.broker.settings.limits.slow_seconds and self.survives_settling():
             self._shorten()
 
     def _shorten(self) -> None:
@@ -760,17 +588,17 @@ class Session:
         """
         if self.is_ended:
             return
-        if not self._survives_settling():
+        if not self.survives_settling():
             return
         self.is_ended = True
-        for subscription in self._subscriptions.values():
+        for subscription in self.subscriptions.values():
             self._detach(subscription)
-        self._subscriptions.clear()
+        self.subscriptions.clear()
         if self.is_connected:
             self.broker.users.leave(self.user)
         for cursor in self.outbox.cursors.values():
             self.outbox.catch_up(cursor.namespace.account)
-        self._replaying.clear()
+        self.replaying.clear()
         self.outbox.is_behind = False
         self.broker.forget(self)
 
@@ -778,20 +606,9 @@ class Session:
         """Return the counts as they are now."""
         return SessionStatistics(
             connection=self.label,
-            subscriptions=len(self._subscriptions),
-            replaying=sum(isinstance(item, Subscription) for item in self._replaying),
+            subscriptions=len(self.subscriptions),
+            replaying=sum(isinstance(item, Subscription) for item in self.replaying),
             behind=sum(cursor.behind for cursor in self.outbox.cursors.values()),
             queued_bytes=self.outbox.size,
             account=self.outbox.account.statistics(),
         )
-
-
-def _error(id_: int | None, code: ErrorCode, message: str, retry_after: float | None = None) -> Error:
-    return Error(id=id_, code=code, message=message, retry_after=retry_after)
-
-
-def _seconds_left(identity: Identity, moment: Moment) -> float | None:
-    """Return for how long an identity lasts, in seconds; None for ever."""
-    if identity.expires_at is None:
-        return None
-    return max(0.0, round(identity.expires_at - moment.time / 1000, 3))
