@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -238,3 +239,26 @@ def test_publish_lets_go_of_what_is_too_old(make_world: Callable[..., World]) ->
     world.now = 10.0
     peer.publish("t")
     assert world.broker.statistics().namespaces[0].messages == 1
+
+
+def test_a_sweep_lets_go_of_a_large_log_in_slices(make_world: Callable[..., World]) -> None:
+    """Ten thousand messages that expire together are no step of their own; who reads finds none of them either way."""
+    world = make_world(NamespaceSettings(history=HistorySettings(messages=20_000, bytes=1 << 24, seconds=5.0)))
+    publisher = world.join()
+    for number in range(10_000):
+        publisher.session.receive(b'{"op":"publish","topic":"t/a","data":%d}' % number, world.moment)
+    world.now += 6.0
+    log, kept = world.broker.namespace("t").log, [10_000]
+    kept += (len(log) for _ in world.broker.sweep(world.now))
+    kept.append(len(log))
+    assert kept[-1] == 0
+    assert len(kept) > 2
+    assert max(before - after for before, after in itertools.pairwise(kept)) <= 4096
+
+
+def test_a_reader_finds_nothing_that_has_expired_before_the_sweep_comes(make_world: Callable[..., World]) -> None:
+    world = make_world(NamespaceSettings(history=HistorySettings(seconds=5.0)))
+    reader = world.join()
+    reader.publish("t/a")
+    world.now += 6.0
+    assert reader.ask("history", filter="t/#")["messages"] == []

@@ -113,8 +113,11 @@ class KeyMemory:
         self._shares.take(owner)
         self._entries[user, key] = _Entry(owner, topic, _digest(data), seq, now + self.seconds)
 
-    def expire(self, now: float) -> None:
-        """Forget the keys whose time is over by `now`."""
+    def expire(self, now: float, most: int | None = None) -> bool:
+        """Forget the keys whose time is over by `now`, `most` at most; return whether there may be more."""
         entries = self._entries
-        while entries and next(iter(entries.values())).until <= now:
+        for _ in range(len(entries) if most is None else min(most, len(entries))):
+            if next(iter(entries.values())).until > now:
+                return False
             self._shares.give_back(entries.popitem(last=False)[1].owner)
+        return len(entries) > 0

@@ -131,16 +131,17 @@ class Log:
         if bounds.seconds is not None:
             self.expire(record.at)
 
-    def expire(self, now: float) -> None:
-        """Trim the records that have become too old by `now`."""
+    def expire(self, now: float, most: int | None = None) -> bool:
+        """Trim the records that have become too old by `now`, `most` at most; return whether there may be more."""
         seconds = self.settings.seconds
         if seconds is None:
-            return
-        while len(self):
+            return False
+        for _ in range(len(self) if most is None else min(most, len(self))):
             oldest = self._run[self._start]
             if oldest is None or oldest.at > now - seconds:
-                break
+                return False
             self._trim()
+        return len(self) > 0
 
     def _trim(self) -> None:
         """Let the oldest record leave the run."""

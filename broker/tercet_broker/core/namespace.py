@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 _HANDOVER = HistorySettings(messages=HANDOVER_MESSAGES, bytes=HANDOVER_BYTES)
 IDLE = 600.0  # seconds after which the handover run of an unused namespace is of no use: who reconnects has done it
+_SWEPT_AT_ONCE = 4096  # records, and keys, that expire in one step of the sweep
 FULL_RETRY = 60.0  # seconds to wait where something is full that only its users can empty
 _FORGET = b"null"  # the data that forgets a retained value
 
@@ -302,9 +303,9 @@ class Namespace:
 
     def sweep(self, now: float) -> bool:
         """Let go of what is too old by `now`, and tell positions that are due; return whether there are more."""
-        self.log.expire(now)
-        self.keys.expire(now)
-        return self.watch.look(now)
+        is_late = self.log.expire(now, _SWEPT_AT_ONCE)
+        is_late = self.keys.expire(now, _SWEPT_AT_ONCE) or is_late
+        return self.watch.look(now) or is_late
 
     def is_forgettable(self, now: float) -> bool:
         """Tell whether the namespace may cease to exist: it is unused, and what it keeps would help nobody."""
