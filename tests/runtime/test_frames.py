@@ -173,7 +173,7 @@ def test_size_of_a_message_is_that_of_all_its_fragments(tools: Any) -> None:
 
 
 def test_what_has_arrived_is_of_the_message_that_has_not_ended(tools: Any) -> None:
-    """Empty fragments begin one as well; a control frame in the middle is none of it once it is whole."""
+    """Empty fragments begin one as well; a control frame by itself is none, nor one in the middle once it is whole."""
     reader = FrameReader(LIMIT)
     for data, arrived in (
         (b"", None),
@@ -184,6 +184,7 @@ def test_what_has_arrived_is_of_the_message_that_has_not_ended(tools: Any) -> No
         (tools.client_frame(PING)[:1], 4),
         (tools.client_frame(PING)[1:], 3),
         (tools.client_frame(MORE, b"d"), None),
+        (tools.client_frame(PING)[:5], None),
     ):
         reader.feed(data)
         _exhaust(reader)

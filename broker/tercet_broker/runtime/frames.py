@@ -112,8 +112,11 @@ class FrameReader:
 
     @property
     def arrived(self) -> int | None:
-        """How many bytes have come of a frame or message that has begun and not ended; None where there is none."""
-        if self._opcode is None and not self._partial:
+        """How many bytes have come of a message that has begun and not ended; None where there is none.
+
+        The beginning of a control frame is no message; it has 125 bytes at most.
+        """
+        if self._opcode is None and (not self._partial or self._partial[0] & _CONTROL):
             return None
         return self._size + len(self._partial)
 

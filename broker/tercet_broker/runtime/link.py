@@ -45,6 +45,7 @@ _SERVED_SECONDS = 0.005  # … or as long as that took: what a frame asks for ma
 _SERVED_AT_ONCE = 8  # frames served between two looks at the clock
 _HANDED_OVER = 32  # frames for trio-websocket, which takes them without a checkpoint, before the same
 _LAST_WAIT = 1.0  # seconds for the peer's end of stream, once both Closes have been said
+_PING = encode_frame(Opcode.PING, b"")
 _DISCARDED = 4 * 1024 * 1024  # bytes a peer may still send once we have said goodbye
 
 
@@ -455,7 +456,7 @@ class Link(trio.abc.Stream):
 
     def ping(self) -> None:
         """Send a WebSocket ping; any frame of the peer will do as the answer."""
-        self.outbox.notify(encode_frame(Opcode.PING, b""))
+        self.outbox.notify(_PING)
 
     def close(self, code: CloseCode, reason: str) -> None:
         """Begin to close (`Carrier.close`): a Close behind what is queued, and nothing is read any more."""

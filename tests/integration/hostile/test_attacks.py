@@ -33,7 +33,7 @@ BROKER = BrokerSettings(
     limits=LimitSettings(outbox_bytes=MIB),
 )
 TIMEOUTS = TimeoutSettings(
-    handshake=2, connect=2, heartbeat=1, pong=1, read=1.5, read_bytes=8, write=1.5, close=1, drain=0.5
+    handshake=3, connect=3, heartbeat=1, pong=3, read=3, read_bytes=16, write=3, close=1, drain=0.5
 )
 RATES = RateSettings(frames_burst=2000)
 HASHER = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
