@@ -214,3 +214,27 @@ def test_a_message_for_some_of_a_crowd_waits_for_its_run() -> None:
     assert len(hall.readers[2].outbox) == 0
     hall.fan_out.settle()
     assert hall.readers[2].outbox.peek(100) == b"<1><2>"
+
+
+@given(st.integers(0, 8), st.booleans(), st.booleans())
+def test_a_notice_that_is_sent_at_once_keeps_its_place(room: int, is_queued: bool, is_on_its_way: bool) -> None:
+    hall = Hall()
+    reader = hall.readers[2]
+    expected = b""
+    if is_queued:
+        reader.outbox.notify(b"[first]")
+        expected += b"[first]"
+    if is_on_its_way:
+        hall.publish(2)
+        expected += b"<1>"
+    reader.room = room
+    reader.outbox.notify_now(b"[ping]", NOW)
+    hall.publish(2)
+    hall.fan_out.settle()
+    expected += b"[ping]<2>" if is_on_its_way else b"[ping]<1>"
+    while len(reader.outbox):
+        reader.flush(4)
+    assert reader.taken == expected
+    assert reader.outbox.bytes_sent == len(expected)
+    assert (reader.outbox.size, reader.outbox.notices) == (0, 0)
+    hall.check()

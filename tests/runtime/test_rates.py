@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+import trio.testing
 from attrs import define, evolve
 from trio.testing import MockClock
 
@@ -97,6 +98,30 @@ async def test_control_frames_over_the_rate_close(
         client = await harness.client()
         await client.raw(tools.client_frame(opcode) * 51)
         assert await client.closed() == CloseCode.POLICY_VIOLATION
+
+
+async def test_pongs_over_the_rate_close_one_by_one(serve: Serve, autojump_clock: MockClock, tools: Any) -> None:
+    async with serve(slow(frames=10, frames_burst=50)) as harness:
+        client = await harness.client()
+        for _ in range(51):
+            await client.raw(tools.client_frame(Opcode.PONG))
+            await trio.testing.wait_all_tasks_blocked()
+        assert await client.closed() == CloseCode.POLICY_VIOLATION
+
+
+@pytest.mark.parametrize("cut", range(7))
+async def test_the_end_of_a_frame_is_not_taken_for_a_pong(
+    serve: Serve, autojump_clock: MockClock, tools: Any, cut: int
+) -> None:
+    """Six bytes that look like one, in a chunk of their own."""
+    async with serve() as harness:
+        client = await harness.client()
+        frame = tools.client_frame(Opcode.TEXT, b'{"op":"ping","id":2}' + b" " * 6)
+        looks_so = frame[:-6] + b"\x8a\x80" + b"    "
+        await client.raw(looks_so[: -6 - cut])
+        await trio.testing.wait_all_tasks_blocked()
+        await client.raw(looks_so[-6 - cut :])
+        assert await client.closed() == CloseCode.INVALID_PAYLOAD, "0x8A is no UTF-8: it was a part of the text"
 
 
 async def test_fragments_over_the_rate_close(serve: Serve, autojump_clock: MockClock, tools: Any) -> None:

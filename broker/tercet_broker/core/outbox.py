@@ -417,6 +417,23 @@ class Outbox:
         self._notice_bytes += len(frame)
         self._append(Notice(frame), len(frame))
 
+    def notify_now(self, frame: bytes, now: float) -> None:
+        """Send a notice at once if nothing stands before it; queue what the socket does not take."""
+        if self._awake or self._is_odd or self.fan_out.goes_to(self):
+            self.notify(frame)
+            return
+        try:
+            taken = self.write(frame)
+        except OSError:
+            taken = 0
+        if taken < len(frame):
+            self.notify(frame)
+            self.size -= taken
+            self._sent_of_first = taken
+        if taken:
+            self.sent_at = now
+            self.bytes_sent += taken
+
     def put_first(self, frame: bytes) -> None:
         """Queue bytes that go ahead of everything, even of the last frame; nothing may have been sent yet."""
         self.notices += 1

@@ -406,7 +406,7 @@ class Connection:
             return _coarsely(quiet_at, timeouts.heartbeat)
         self._pinged_at, self._heard_by_ping = now, link.heard
         if not endpoint.ping():
-            link.ping()
+            link.ping(now)
         return now + timeouts.pong
 
 

@@ -111,6 +111,11 @@ class FrameReader:
             self._needed = 0
 
     @property
+    def is_between_frames(self) -> bool:
+        """Whether nothing has come of the next frame."""
+        return not self._partial and self._start >= len(self._data)
+
+    @property
     def arrived(self) -> int | None:
         """How many bytes have come of a message that has begun and not ended; None where there is none.
 
