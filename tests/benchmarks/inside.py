@@ -45,9 +45,11 @@ class _Connection:
     def authenticate(self, token: str, answer: object) -> None:
         raise NotImplementedError("nobody is asked who they are")
 
-    def flush(self, now: float) -> None:  # noqa: ARG002 - a link notes it
+    def flush(self, now: float) -> int:  # noqa: ARG002 - a link notes it
         assert self.endpoint is not None
-        self.endpoint.outbox.sent(len(self.endpoint.outbox.peek(1 << 20)))
+        size = len(self.endpoint.outbox.peek(1 << 20))
+        self.endpoint.outbox.sent(size)
+        return size
 
 
 def _open(broker: Broker, flusher: Flusher, requests: list[bytes]) -> SessionEndpoint:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections import Counter
 from collections.abc import Callable
 
 import hypothesis.strategies as st
 from attrs import define, field
-from hypothesis import given
+from hypothesis import given, settings
 
 from tercet_broker.core.accounting import Account
 from tercet_broker.core.fanout import FanOut
@@ -37,6 +38,8 @@ class Reader:
     expected: bytes = b""
     dropped: int = 0
     is_broken: bool = False
+    gives_up: bool = False  # at its first overflow, and has everything settled then, as a session does
+    has_ended: bool = False
     outbox: Outbox = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -55,7 +58,10 @@ class Reader:
     def overflow(self, delivery: Delivery) -> bool:
         self.dropped += 1
         self.outbox.refuse(delivery)
-        return True
+        if self.gives_up and not self.has_ended:
+            self.has_ended = True
+            self.fan_out.settle()
+        return not self.has_ended
 
     def flush(self, count: int) -> None:
         data = self.outbox.peek(count)[:count]
@@ -115,6 +121,13 @@ class Hall:
     def do_break(self, number: int, _: int) -> None:
         self.readers[number].is_broken = True
 
+    def do_give_up(self, number: int, _: int) -> None:
+        self.readers[number].gives_up = True
+
+    def do_seal(self, number: int, _: int) -> None:
+        self.readers[number].gives_up = True
+        self.readers[number].outbox.seal()
+
     def check(self) -> None:
         for books in (self.books, *(reader.outbox.account for reader in self.readers)):
             assert books.statistics().balanced
@@ -131,9 +144,12 @@ STEPS = st.one_of(
     st.tuples(st.just(Hall.do_notify), st.integers(0, 3), st.just(0)),
     st.tuples(st.just(Hall.do_flush), st.integers(0, 3), st.integers(0, 40)),
     st.tuples(st.just(Hall.do_break), st.integers(0, 3), st.just(0)),
+    st.tuples(st.just(Hall.do_give_up), st.integers(0, 3), st.just(0)),
+    st.tuples(st.just(Hall.do_seal), st.integers(0, 3), st.just(0)),
 )
 
 
+@settings(max_examples=1000)  # who leaves at the wrong moment is rare
 @given(st.lists(STEPS, max_size=30))
 def test_each_connection_gets_one_order(steps: list[tuple[Callable[[Hall, int, int], None], int, int]]) -> None:
     """What is written past a queue, what is queued and what is said in between come as they were published."""
@@ -144,12 +160,14 @@ def test_each_connection_gets_one_order(steps: list[tuple[Callable[[Hall, int, i
     hall.fan_out.settle()
     hall.check()
     for number, reader in enumerate(hall.readers):
-        assert reader.outbox.account.offered == hall.added[number]
+        assert reader.has_ended or reader.outbox.account.offered == hall.added[number]
         while len(reader.outbox):
             reader.flush(10)
         assert reader.outbox.bytes_sent == len(reader.taken)
-        if not reader.dropped:
+        if not reader.dropped and not reader.outbox.is_sealed:
             assert reader.taken == reader.expected
+        seqs = [int(seq) for seq in re.findall(rb"<(\d+)>", reader.taken)]
+        assert seqs == sorted(set(seqs)), "nothing is repeated or overtaken, whoever leaves meanwhile"
     hall.check()
 
 

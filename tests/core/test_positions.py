@@ -145,3 +145,16 @@ def test_fast_log_is_told_of_seldom(make_world: Callable[..., World]) -> None:
         publisher.publish("t/busy")
         world.wait(1.0)
     assert positions(peer.take()) == [405]
+
+
+def test_sweep_ends_however_much_is_published_meanwhile(make_world: Callable[..., World]) -> None:
+    """Who was told in this round is done: else a fast publisher would keep the sweeper from everything else."""
+    world = make_world(NamespaceSettings(history=HistorySettings(messages=2)))
+    publisher, peers = world.join(), [world.join() for _ in range(130)]
+    for peer in peers:
+        peer.ask("subscribe", filter="a/b")
+    world.now += 60
+    publisher.publish("a/b")
+    for step, _ in enumerate(world.broker.sweep(world.now)):
+        publisher.publish("a/b")
+        assert step < 20

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tercet_broker.core import DropReason, HistorySettings, NamespaceSettings, Overflow
+from tercet_protocol import CloseCode, encode_close_frame
 
 if TYPE_CHECKING:
     from tests.core.conftest import Peer, World
@@ -637,3 +638,58 @@ def test_history_ends_with_what_is_kept(make_world: Callable[..., World]) -> Non
     for _ in range(3):
         peer.publish("t")
     assert [message["seq"] for message in peer.ask("history", filter="t")["messages"]] == [2, 3]
+
+
+@pytest.mark.parametrize("how", ["sealed", "slow"])
+def test_who_leaves_while_a_run_is_settled_turns_nothing_around_for_others(
+    make_world: Callable[..., World], how: str
+) -> None:
+    world = make_world(NamespaceSettings(overflow=Overflow.DISCONNECT), settles_later=True, outbox_messages=3)
+    leaving, other, publisher = world.join(), world.join(), world.join()
+    for peer in (leaving, other):
+        peer.ask("subscribe", filter="a/b")
+    if how == "slow":
+        for number in range(3):
+            publisher.publish("a/b", number)
+        world.broker.fan_out.settle()
+        other.take()
+    publisher.publish("a/b", "one")
+    world.broker.fan_out.close_run()  # the flusher has begun with it …
+    publisher.publish("a/b", "two")  # … and this comes between two slices
+    if how == "sealed":
+        leaving.session.outbox.seal()  # its link closes, and it has not heard of that
+    world.broker.fan_out.settle()
+    assert [event["data"] for event in other.take() if event["op"] == "message"] == ["one", "two"]
+
+
+def test_nothing_follows_what_a_cut_off_has_dropped(make_world: Callable[..., World]) -> None:
+    """Else the client would resume behind that, and never know what it has missed [M-007]."""
+    world = make_world(NamespaceSettings(overflow=Overflow.DISCONNECT), settles_later=True, outbox_messages=3)
+    slow, publisher = world.join(), world.join()
+    slow.ask("subscribe", filter="a/b")
+    for number in range(3):
+        publisher.publish("a/b", number)
+    world.broker.fan_out.settle()
+    publisher.publish("a/b", "one")
+    world.broker.fan_out.close_run()
+    publisher.publish("a/b", "two")
+    world.broker.fan_out.send(100, 0.0)
+    assert slow.close_code == 4000
+    assert slow.queued() == []
+
+
+def test_nothing_is_read_from_the_log_behind_a_close(make_world: Callable[..., World]) -> None:
+    """No frame follows a Close (RFC 6455, 5.5.1), though the session has not heard of it yet."""
+    world = make_world(NamespaceSettings(history=HistorySettings(), overflow=Overflow.CATCH_UP), outbox_messages=4)
+    slow, publisher = world.join(), world.join()
+    slow.ask("subscribe", filter="a/b")
+    for number in range(20):
+        publisher.publish("a/b", number)
+    slow.flush()
+    outbox = slow.session.outbox
+    assert outbox.is_behind
+    close = encode_close_frame(CloseCode.PROTOCOL_ERROR, "x")
+    outbox.notify(close)
+    outbox.seal()
+    slow.session.advance()
+    assert outbox.peek(1 << 20).endswith(close)

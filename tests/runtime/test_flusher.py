@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +21,12 @@ class Recorder:
     log: list[int]
     then: Callable[[], None] = field(default=lambda: None)
 
-    def flush(self, now: float) -> None:  # noqa: ARG002
+    size: int = 0
+
+    def flush(self, now: float) -> int:  # noqa: ARG002
         self.log.append(self.name)
         self.then()
+        return self.size
 
 
 async def test_flusher_writes_in_the_order_of_the_calls(nursery: trio.Nursery) -> None:
@@ -50,6 +54,21 @@ async def test_flusher_lets_others_have_their_turn(nursery: trio.Nursery) -> Non
         seen.append(len(log))
     assert max(b - a for a, b in zip([0, *seen], seen, strict=False)) <= 1024
     assert len(set(seen)) >= 3
+
+
+async def test_flusher_lets_others_have_their_turn_after_many_bytes(nursery: trio.Nursery) -> None:
+    """Writes that are large are few between two checkpoints; none is left out, and the order stays."""
+    flusher, log = Flusher(), list[int]()
+    nursery.start_soon(flusher.run)
+    await trio.testing.wait_all_tasks_blocked()
+    for name in range(40):
+        flusher.add(Recorder(name, log, size=1 << 20))
+    seen = [0]
+    while len(log) < 40:
+        await trio.lowlevel.checkpoint()
+        seen.append(len(log))
+    assert max(b - a for a, b in itertools.pairwise(seen)) <= 4
+    assert log == list(range(40))
 
 
 async def test_flusher_takes_what_is_added_while_it_flushes(nursery: trio.Nursery) -> None:

@@ -7,7 +7,6 @@ from collections import Counter
 import pytest
 import trio
 from attrs import define, field
-from trio.testing import wait_all_tasks_blocked
 
 from tercet_broker.runtime.turns import Turns
 
@@ -102,13 +101,25 @@ def test_cancelled_reader_leaves_its_turn_to_others() -> None:
     assert [reading.read[reader] for reader in range(0, READERS, 2)] == [PAGES] * 4
 
 
-async def test_failing_step_leaves_its_turn_to_others() -> None:
-    turns = Turns()
+def test_failing_step_leaves_its_turn_to_others() -> None:
+    """Steps that fail take as long as pages; who waits behind them has all of his turns."""
+    reading = Reading(HandClock())
 
     def fail() -> None:
+        reading.clock.now += PAGE
         raise ValueError("a fault")
 
-    with pytest.raises(ValueError, match="a fault"):
-        await turns.take(fail)
-    await turns.take(lambda: None)
-    await wait_all_tasks_blocked()
+    async def failing() -> None:
+        with pytest.raises(ValueError, match="a fault"):
+            await reading.turns.take(fail)
+
+    async def main() -> None:
+        with trio.move_on_after(PAGE * PAGES * 100):
+            async with trio.open_nursery() as nursery:
+                for reader in range(3):
+                    nursery.start_soon(reading.run, reader)
+                for _ in range(PAGES):
+                    nursery.start_soon(failing)
+
+    trio.run(main, clock=reading.clock)
+    assert [reading.read[reader] for reader in range(3)] == [PAGES] * 3

@@ -215,7 +215,7 @@ def _fan_out_later(self: Namespace, topic: Topic, record: Record, origin: Outbox
 
 
 def _tell_position_and_fan_out(self: Namespace, topic: Topic, record: Record, origin: Outbox) -> None:
-    self.watch.look(record.at)
+    self.watch.look(record.at, self.log.head)
     _fan_out(self, topic, record, origin)
 
 

@@ -55,6 +55,7 @@ _EPOCH_BITS = 48  # a reader can tell two epochs apart at a glance, and two brok
 _MAX_PLACES = 16_384  # topics whose check is remembered
 _SWEPT_AT_ONCE = 64  # namespaces in one step
 _LOOKED_AT_ONCE = 1024  # sessions in one step
+_LAPSED_AT_ONCE = 64  # sessions that end in one step, because their token has expired
 
 
 @frozen
@@ -296,9 +297,12 @@ class Broker:
         """
         self._swept_at = now
         self.fan_out.settle()
-        for session in list(self._expiring.values()):
-            if session.lapses_at <= now:
+        lapsed = [session for session in self._expiring.values() if session.lapses_at <= now]
+        for number, session in enumerate(lapsed, 1):
+            if session.lapses_at <= now:  # it may have been renewed meanwhile
                 session.lapse()
+            if not number % _LAPSED_AT_ONCE:
+                yield
         for number, session in enumerate(self.sessions, 1):
             outbox = session.outbox
             if outbox.size or outbox.slow_since is not None:  # asked here: nearly all have nothing queued
@@ -306,7 +310,8 @@ class Broker:
             if not number % _LOOKED_AT_ONCE:
                 yield
         for number, namespace in enumerate(tuple(self._namespaces.values()), 1):
-            while namespace.sweep(now):
+            head = namespace.log.head  # who is told of that is done, whatever is published meanwhile
+            while namespace.sweep(now, head):
                 yield
             if not number % _SWEPT_AT_ONCE:
                 yield

@@ -21,9 +21,9 @@ put into the queues of those who have not got them, in one step,
 - before anything else enters a queue that it goes to, so that each queue has
   one order, the order of what happened.
 
-Without such a helper each message is settled at once. Nothing outside can tell
-when it is: a message in a run is published, and its connections' queues and
-books show neither more nor less than that.
+Without such a helper each message is settled at once. No client can tell when
+it is, and whoever asks for statistics has it settled first; `Broker.accounts`
+alone shows the books without what is on its way.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 _FEW = 16
 # A run is joined in memory beside the log, and a queue takes it as a whole.
 _MAX_BYTES = 64 * 1024
+# Bytes sent in one step: encrypting so many takes some milliseconds.
+_MAX_STEP = 2 * 1024 * 1024
 _NOBODY: Collection[Outbox] = ()
 
 
@@ -103,8 +105,8 @@ class FanOut:
 
     def close_run(self) -> None:
         """Have the open run sent from now on."""
+        self._finish_sending()  # (which may settle the open one too)
         if self._records:
-            self._finish_sending()
             records, targets = self._take_open()
             self._sending = _Sending(Run.of(records), targets, iter(targets))
 
@@ -114,6 +116,7 @@ class FanOut:
         if sending is None:
             return False
         run, passed, reached = sending.run, 0, 0
+        most = max(1, min(most, _MAX_STEP // run.size))
         for outbox in islice(sending.left, most):
             reached += 1
             passed += outbox.pass_run(run, now)
@@ -147,9 +150,13 @@ class FanOut:
         return open_
 
     def _finish_sending(self) -> None:
-        if self._sending is not None:
-            sending, self._sending = self._sending, None
+        sending = self._sending
+        if sending is not None:
+            # It stays in sight until all have it: one who is cut off by it has everything settled once more, and what
+            # was published later must not overtake it on the way to the others.
             _offer_run(sending.run, sending.left)
+            if self._sending is sending:
+                self._sending = None
 
     def replace(self, record: Record, targets: Collection[Outbox]) -> None:
         """Offer a message at once, in place of a queued one of its topic."""

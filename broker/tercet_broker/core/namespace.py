@@ -301,11 +301,11 @@ class Namespace:
 
     # Housekeeping
 
-    def sweep(self, now: float) -> bool:
+    def sweep(self, now: float, head: int) -> bool:
         """Let go of what is too old by `now`, and tell positions that are due; return whether there are more."""
         is_late = self.log.expire(now, _SWEPT_AT_ONCE)
         is_late = self.keys.expire(now, _SWEPT_AT_ONCE) or is_late
-        return self.watch.look(now) or is_late
+        return self.watch.look(now, head) or is_late
 
     def is_forgettable(self, now: float) -> bool:
         """Tell whether the namespace may cease to exist: it is unused, and what it keeps would help nobody."""

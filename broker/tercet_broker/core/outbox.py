@@ -98,7 +98,8 @@ class Outbox:
     _sent_of_first: int = 0  # bytes of the first item that the socket has taken already
     _awake: bool = False
     _is_sealed: bool = False
-    _is_odd: bool = False  # an offer has to look at more than the room: sealed, behind, or a gap at the end
+    _is_cut_off: bool = False  # takes notices, and no deliveries any more
+    _is_odd: bool = False  # an offer has to look at more than the room: sealed, cut off, behind, or a gap at the end
 
     @property
     def is_congested(self) -> bool:
@@ -145,6 +146,9 @@ class Outbox:
     def _call_overflow(self, delivery: Delivery) -> bool:
         if self._is_sealed:
             self.refuse(delivery)  # there may be nobody any more who would do it
+        elif self._is_cut_off:
+            self.refuse(delivery)  # what was dropped before it must not be followed by anything
+            return False
         return self.overflow(delivery)
 
     def has_room(self, size: int, count: int = 1) -> bool:
@@ -153,6 +157,7 @@ class Outbox:
             self.account.queued + count <= self.max_messages
             and self.size - self._notice_bytes + size <= self.max_bytes
             and not self._is_sealed
+            and not self._is_cut_off
         )
 
     def take(self, delivery: Delivery) -> None:
@@ -381,7 +386,7 @@ class Outbox:
         self._note_odd()
 
     def _note_odd(self) -> None:
-        self._is_odd = self._is_sealed or bool(self.cursors) or bool(self._last_gaps)
+        self._is_odd = self._is_sealed or self._is_cut_off or bool(self.cursors) or bool(self._last_gaps)
 
     def of_most(self) -> Record | Newest | None:
         """Return a live delivery of the namespace that has most of them queued and is not served from the log."""
@@ -520,12 +525,13 @@ class Outbox:
         books.delivered += count
 
     def clear(self) -> None:
-        """Drop everything but the rest of a frame of which the socket has taken a part.
+        """Drop everything but the rest of a frame of which the socket has taken a part, and take no more deliveries.
 
         Deliveries become `dropped(closed)`. What is queued next (a Close)
         still starts at a frame boundary.
         """
         items = self._items
+        self._is_cut_off = True
         first = items.pop(0) if self._sent_of_first else None
         self._forget_all()
         if first is None:

@@ -31,6 +31,8 @@ def advance(session: Session, most: int = SCAN) -> None:
     stays short; whoever drains the outbox calls it again while the outbox `is_behind`.
     """
     session.comply()
+    if session.outbox.is_sealed:
+        session.leave()  # its link is closing, and no frame may follow the Close
     if not session.replaying or _has_page_queued(session.outbox) or not session.survives_settling():
         return
     turn = session.replaying[0]

@@ -69,7 +69,7 @@ class PositionWatch:
         """Look after a session no longer."""
         self._queue.pop(session, None)
 
-    def look(self, now: float) -> bool:
+    def look(self, now: float, head: int) -> bool:
         """Tell those whose turn has come, as many as one step allows; return whether there are more of them."""
         queue = self._queue
         self._look_at_log(now)
@@ -78,7 +78,7 @@ class PositionWatch:
         self._last_round = now
         for _ in range(_AT_ONCE):
             turn = next(iter(queue.values()), None)
-            if turn is None or not self._is_due(turn, now):
+            if turn is None or not self._is_due(turn, now, head):
                 return False
             session, _ = queue.popitem(last=False)
             self.add(session, now)
@@ -93,9 +93,9 @@ class PositionWatch:
             self.is_fast = turnover or log.appended - last.appended >= log.settings.bytes
             self._last_look = _Turn(log.head, log.appended, now)
 
-    def _is_due(self, turn: _Turn, now: float) -> bool:
+    def _is_due(self, turn: _Turn, now: float, head: int) -> bool:
         bounds = self.log.settings
-        behind = self.log.head - turn.seq
+        behind = head - turn.seq
         return behind > 0 and (
             behind * _PER_LOG >= bounds.messages
             or (self.log.appended - turn.appended) * _PER_LOG >= bounds.bytes

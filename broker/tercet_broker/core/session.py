@@ -1,7 +1,7 @@
 """A session: what one connection may do and has subscribed to.
 
-`receive` takes one request and does all of it in one step: the replies, and
-the deliveries to others, are in their queues when it returns.
+`receive` takes one request and does all of it in one step: the replies are in
+its queue when it returns, and the deliveries to others on their way (fanout.py).
 """
 
 from __future__ import annotations

@@ -106,11 +106,11 @@ class Services:
     deadlines: Deadlines
     is_draining: Callable[[], bool]
     clock: Clock
+    turns: Turns
     authenticator: Authenticator | None = None
     admission: Admission = Factory(Admission)
     failures: Failures = Factory(lambda: Failures(ConnectionSettings().failed_tokens))
     meters: Meters = Factory(Meters)
-    turns: Turns = Factory(Turns)
     established: Callable[[Connection], None] = _note_nothing
     ended: Callable[[Connection], None] = _note_nothing
     tracer: Tracer | None = None

@@ -42,6 +42,7 @@ from .settings import AuthSettings, DaemonSettings
 from .signals import obey_signals
 from .statistics import DaemonStatistics, RateStatistics
 from .tracing import Tracer
+from .turns import Turns
 from .wire import Wire
 
 log = structlog.get_logger("tercet")
@@ -111,6 +112,7 @@ class Daemon:
     reloads: int = field(default=0, init=False)
     _accepts: Bucket = field(init=False, repr=False)
     _memory: int = field(factory=memory_share, init=False, repr=False)
+    _turns: Turns = field(factory=Turns, init=False, repr=False)
     _changed: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, init=False, repr=False)
     _stopped: trio.Event = field(factory=trio.Event, init=False, repr=False)
 
@@ -205,6 +207,7 @@ class Daemon:
             admission=self.admission,
             failures=self.failures,
             meters=self.meters,
+            turns=self._turns,
             established=self._enter,
             ended=self._leave,
             tracer=self.tracer,

@@ -8,6 +8,7 @@ however many messages it holds.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Protocol
 
 import trio
@@ -15,16 +16,20 @@ from attrs import define, field
 
 from ..core.fanout import FanOut
 
-# Writes between two checkpoints: some milliseconds, so that a fan-out to ten
-# thousand connections lets others have their turn.
+# Writes, and bytes, between two checkpoints: some milliseconds, so that a fan-out
+# to ten thousand connections lets others have their turn.
 _SLICE = 128
+_SLICE_BYTES = 2 * 1024 * 1024
 
 
 class Flushable(Protocol):
     """Something whose outbox can be written without waiting."""
 
-    def flush(self, now: float) -> None:
-        """Write what the socket takes; `now` is Trio's time. Never raises for what the peer did."""
+    def flush(self, now: float) -> int:
+        """Write what the socket takes; return how many bytes that was.
+
+        `now` is Trio's time. Never raises for what the peer did.
+        """
 
 
 @define(eq=False)
@@ -67,27 +72,32 @@ class Flusher:
 
         What comes meanwhile for a few does not wait for the rest of what goes to a crowd.
         """
-        fan_out = self.fan_out
-        fan_out.close_run()
+        self.fan_out.close_run()
         batch, self._ready = self._ready, []
         self._is_called = False
-        self._write(batch[:_SLICE])
-        for start in range(_SLICE, len(batch), _SLICE):
+        written = self._write(batch)
+        while written < len(batch):
             yield
             self._write_to_few()
-            self._write(batch[start : start + _SLICE])
-        while fan_out.send(_SLICE, trio.current_time()):
+            written += self._write(batch, written)
+        while self.fan_out.send(_SLICE, trio.current_time()):
             yield
             self._write_to_few()
 
     def _write_to_few(self) -> None:
         self.fan_out.settle_few(_SLICE)
         if self._ready:
-            few, self._ready = self._ready[:_SLICE], self._ready[_SLICE:]
-            self._write(few)
+            few, self._ready = self._ready, []
+            written = self._write(few)
+            self._ready[:0] = few[written:]
 
     @staticmethod
-    def _write(links: Sequence[Flushable]) -> None:
-        now = trio.current_time()
-        for link in links:
-            link.flush(now)
+    def _write(links: Sequence[Flushable], start: int = 0) -> int:
+        """Write to the next links, as many as one step allows; return how many those were."""
+        now, room, count = trio.current_time(), _SLICE_BYTES, 0
+        for link in islice(links, start, start + _SLICE):
+            room -= link.flush(now)
+            count += 1
+            if room <= 0:
+                break
+        return count

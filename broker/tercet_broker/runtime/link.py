@@ -373,21 +373,23 @@ class Link(trio.abc.Stream):
 
     def _write_now(self, data: bytes) -> int:
         """Write what the socket takes now, past the empty outbox (`Outbox.write`)."""
+        taken = 0
         try:
             taken = self.wire.try_send(data)
+            if taken and self.tracer is not None:
+                self.tracer.sent(data[:taken])
         except Exception as error:  # noqa: BLE001 - the boundary of a connection: the caller serves everybody
             self._fail_to_send(error)
-            return 0
-        if taken and self.tracer is not None:
-            self.tracer.sent(data[:taken])
+            return taken
         if not self.wire.is_flushed:
             self._start_draining()
         return taken
 
-    def flush(self, now: float) -> None:
-        """Write what the socket takes now; start the drainer for the rest."""
+    def flush(self, now: float) -> int:
+        """Write what the socket takes now, and return how many bytes that was; start the drainer for the rest."""
         if self._sending is not _Sending.DIRECT:
-            return
+            return 0
+        before = self.outbox.bytes_sent
         try:
             is_through = self._write(now)
         except Exception as error:  # noqa: BLE001 - the boundary of a connection: the flusher is everybody's
@@ -395,6 +397,7 @@ class Link(trio.abc.Stream):
         else:
             if not is_through:
                 self._start_draining()
+        return self.outbox.bytes_sent - before
 
     def _fail_to_send(self, error: Exception) -> None:
         if not isinstance(error, trio.BrokenResourceError | trio.ClosedResourceError):
