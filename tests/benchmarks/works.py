@@ -10,6 +10,7 @@ LARGE = 4096
 _ALL = ("tercet", "nats", "mosquitto", "naive", "floor")
 _BROKERS = ("tercet", "nats", "mosquitto", "naive")
 _FAST = ("tercet", "nats")
+_CROWD = ("tercet", "nats", "floor")  # how much of the growth is the kernel's
 _STEPS = ("naive", "no lane", "no runs", "no passing", "tercet", "floor")
 
 
@@ -131,9 +132,9 @@ WORKS: tuple[Work, ...] = (
     Idle("idle", "idle"),
     Idle("heartbeats", "idle", seconds=25.0, peers=("tercet",)),
     Arriving("connect", "connect"),
-    Fanout("crowd-100", "growth", subscribers=100, window=4, peers=_FAST),
-    Fanout("crowd-1000", "growth", subscribers=1000, window=4, peers=_FAST),
-    Fanout("crowd-5000", "growth", subscribers=5000, window=4, peers=_FAST),
+    Fanout("crowd-100", "growth", subscribers=100, window=4, peers=_CROWD),
+    Fanout("crowd-1000", "growth", subscribers=1000, window=4, peers=_CROWD),
+    Fanout("crowd-5000", "growth", subscribers=5000, window=4, peers=_CROWD),
     Fanout("topics-1", "growth", subscribers=100, window=16, other_topics=1, peers=_FAST),
     Fanout("topics-10000", "growth", subscribers=100, window=16, other_topics=10_000, peers=_FAST),
     Fanout("others-0", "growth", subscribers=10, window=64, peers=_FAST),
