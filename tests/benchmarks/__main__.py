@@ -202,12 +202,15 @@ def plot_command(*, file: Path, picture: Path) -> None:
 
 
 @main.command("document")
-@click.argument("file", type=_FILE)
+@click.argument("files", metavar="FILE...", type=_FILE, nargs=-1, required=True)
 @click.argument("page", type=_FILE)
-def document_command(*, file: Path, page: Path) -> None:
-    """Write the tables of a FILE into PAGE, between its two comments."""
+def document_command(*, files: tuple[Path, ...], page: Path) -> None:
+    """Write the tables of each FILE into PAGE, between its two comments.
+
+    A work that is in several is taken from the last one.
+    """
     try:
-        document(_load(file), page)
+        document([_load(file) for file in files], page)
     except (OSError, DocumentError) as error:
         raise click.ClickException(str(error)) from error
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from .bars import BARS
@@ -19,8 +19,8 @@ class DocumentError(Exception):
     """The page cannot be written; the text says why."""
 
 
-def document(results: Results, page: Path) -> None:
-    """Put the results between the two comments of a Markdown page.
+def document(runs: Sequence[Results], page: Path) -> None:
+    """Put the results of one or several runs between the two comments of a Markdown page.
 
     Raises:
         DocumentError: the page has no such comments.
@@ -30,16 +30,19 @@ def document(results: Results, page: Path) -> None:
     _, end, after = rest.partition(_END)
     if not (begin and end):
         raise DocumentError(f"{page} has no place for figures: {_BEGIN} and {_END}")
-    page.write_text("\n".join([before + begin, "", *_lines(results), "", end + after]))
+    page.write_text("\n".join([before + begin, "", *_lines(runs), "", end + after]))
 
 
-def _lines(results: Results) -> Iterator[str]:
+def _lines(runs: Sequence[Results]) -> Iterator[str]:
+    results = Results.joined(runs)
     yield f"Measured with {'; '.join(dict.fromkeys(results.versions.values()))}."
-    known = results.circumstances
-    yield (
-        f"{known['rounds']} rounds of {known['seconds']} s, on {known['date']}, Python {known['python']}, "
-        f"Linux {known['kernel']}, {known['cores']} cores of {known['processor']}, revision {known['revision']}."
-    )
+    for run in runs:
+        known = run.circumstances
+        yield (
+            f"{known['rounds']} rounds of {known['seconds']} s, on {known['date']}, Python {known['python']}, "
+            f"Linux {known['kernel']}, {known['cores']} cores of {known['processor']}, revision {known['revision']}"
+            f"{'' if len(runs) == 1 else ': ' + ', '.join(run.works())}."
+        )
     works = [work for work in WORKS if work.name in results.works()]
     for figure, title in (("us", "Processor time"), ("p99", "Latency"), ("kib", "Memory")):
         measured = [work for work in works if results.spread(work.name, "tercet", figure)]

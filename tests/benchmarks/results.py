@@ -84,6 +84,19 @@ class Results:
             if divisors.get(number)
         ])  # fmt: skip
 
+    @classmethod
+    def joined(cls, runs: Sequence[Results]) -> Results:
+        """Return what several runs have measured; a work that was measured again is taken from the last of them.
+
+        Circumstances differ, so there are none.
+        """
+        last = {work: run for run in runs for work in run.works()}
+        return cls(
+            versions={name: version for run in runs for name, version in run.versions.items()},
+            missing={name: why for run in runs for name, why in run.missing.items()},
+            samples=[sample for work, run in last.items() for sample in run.samples if sample.work == work],
+        )
+
     def save(self, path: Path) -> None:
         """Write a JSON file; it is whole at any moment."""
         beside = path.with_name(path.name + ".new")

@@ -33,3 +33,14 @@ def test_file_gives_back_what_was_saved(tmp_path: Path) -> None:
     loaded = Results.load(tmp_path / "results.json")
     assert (loaded.samples, loaded.versions) == (results().samples, results().versions)
     assert [sample.error for sample in loaded.errors()] == ["lost a message"]
+
+
+def test_joined_runs_hold_each_work_once() -> None:
+    """Ratios are taken within a round of one run, and never across two."""
+    again = Results(versions={"tercet": "1", "floor": "python"})
+    again.samples += [Sample("1-100", "tercet", 1, {"us": 7.0}), Sample("idle", "tercet", 1, {"kib": 20.0})]
+    joined = Results.joined([results(), again])
+    assert joined.works() == ("1-100", "idle")
+    assert joined.by_round("1-100", "tercet", "us") == {1: 7.0}
+    assert joined.by_round("1-100", "nats", "us") == {}
+    assert joined.versions == {"tercet": "1", "nats": "2", "floor": "python"}
