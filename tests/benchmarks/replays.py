@@ -15,10 +15,9 @@ import random
 import time
 
 import click
-from attrs import define, frozen
+from attrs import frozen
 
 from tercet_broker.core import (
-    Answer,
     Broker,
     BrokerSettings,
     HistorySettings,
@@ -26,7 +25,8 @@ from tercet_broker.core import (
     NamespaceSettings,
     Session,
 )
-from tercet_protocol import CloseCode
+
+from .rules import Nobody
 
 _NOW = Moment(0.0, 1_800_000_000_000)
 _EVERYTHING = 1 << 30  # bytes
@@ -37,20 +37,6 @@ KINDS = {
     "beyond the run": NamespaceSettings(history=HistorySettings(messages=100, bytes=_EVERYTHING, per_topic=1)),
     "retained": NamespaceSettings(topics=1 << 30, retained_bytes=_EVERYTHING),
 }
-
-
-@define(eq=False)
-class Nobody:
-    """A carrier that carries nothing."""
-
-    def wake(self) -> None:
-        """Nothing."""
-
-    def close(self, code: CloseCode, reason: str) -> None:
-        raise AssertionError((code, reason))
-
-    def authenticate(self, token: str, answer: Answer) -> None:
-        raise AssertionError((token, answer))
 
 
 @frozen
