@@ -28,6 +28,22 @@ async def test_connect_is_due_within_its_timeout(serve: Serve, autojump_clock: M
         assert trio.current_time() == 13.0
 
 
+async def test_who_came_at_nearly_the_same_time_is_looked_at_together(serve: Serve, autojump_clock: MockClock) -> None:
+    """Late by a fiftieth of the timeout at most: a look at a time of its own for each would be a wake-up each."""
+    ends: list[float] = []
+
+    async def stay_silent(peer: Any) -> None:
+        assert await peer.closed() == CloseCode.TIMEOUT
+        ends.append(trio.current_time())
+
+    async with serve() as broker, trio.open_nursery() as nursery:
+        for _ in range(5):
+            await trio.sleep(0.03)
+            nursery.start_soon(stay_silent, await broker.peer())
+    assert ends == [pytest.approx(10.2)] * 5
+    assert len(set(ends)) == 1
+
+
 async def test_connect_is_due_even_if_pongs_come(serve: Serve, autojump_clock: MockClock) -> None:
     async with serve() as broker, trio.open_nursery() as nursery:
         peer = await broker.peer()

@@ -13,7 +13,7 @@ from tercet_broker.runtime.keepalive import Deadlines
 @define(eq=False)
 class Recorder:
     again: list[float] = field(factory=list)
-    ticket: int = 0
+    look_at: float = math.inf
     looks: list[float] = field(factory=list)
 
     def look(self, now: float) -> float:
@@ -29,7 +29,7 @@ async def test_deadline_is_looked_at_exactly_then(nursery: trio.Nursery, autojum
     await trio.sleep(100)
     assert timed.looks == [10.0, 12.5, 20.0]
     assert len(deadlines) == 0
-    assert timed.ticket == 0
+    assert timed.look_at == math.inf
 
 
 async def test_deadline_may_be_moved_both_ways(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
@@ -63,7 +63,7 @@ async def test_equal_deadlines_keep_their_order(nursery: trio.Nursery, autojump_
     @define(eq=False)
     class Numbered:
         number: int
-        ticket: int = 0
+        look_at: float = math.inf
 
         def look(self, now: float) -> float:
             assert now == 3.0
@@ -75,6 +75,50 @@ async def test_equal_deadlines_keep_their_order(nursery: trio.Nursery, autojump_
     nursery.start_soon(deadlines.run)
     await trio.sleep(4)
     assert order == list(range(20))
+
+
+class LoopPasses(trio.abc.Instrument):
+    def __init__(self) -> None:
+        self.count = 0
+
+    def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002
+        self.count += 1
+
+
+@pytest.mark.parametrize("count", [1, 1000])
+async def test_what_is_due_together_is_one_wake_up(
+    nursery: trio.Nursery, autojump_clock: MockClock, count: int
+) -> None:
+    deadlines, passes = Deadlines(), LoopPasses()
+    timed = [Recorder([12.0]) for _ in range(count)]
+    for one in timed:
+        deadlines.schedule(one, 10.0)
+    nursery.start_soon(deadlines.run)
+    await trio.sleep(9)
+    trio.lowlevel.add_instrument(passes)
+    await trio.sleep(2)
+    trio.lowlevel.remove_instrument(passes)
+    assert all(one.looks == [10.0] for one in timed)
+    assert passes.count <= 8, "jumps of the clock are passes as well"
+
+
+async def test_past_moment_scheduled_during_a_look_is_not_lost(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    deadlines, late = Deadlines(), Recorder()
+
+    class Starter(Recorder):
+        def look(self, now: float) -> float:
+            deadlines.schedule(late, now - 3)
+            return super().look(now)
+
+    starters = [Starter(), Starter()]
+    for starter in starters:
+        deadlines.schedule(starter, 5.0)
+    nursery.start_soon(deadlines.run)
+    await trio.sleep(10)
+    assert [starter.looks for starter in starters] == [[5.0], [5.0]]
+    assert late.looks == [5.0]
 
 
 @pytest.mark.parametrize("count", [1, 100])

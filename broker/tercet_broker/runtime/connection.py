@@ -45,7 +45,7 @@ log = structlog.get_logger("tercet")
 # A frame may be twice as large as a message may be, so that one that is a
 # little too large gets an answer instead of a Close (protocol.md, section 6).
 _FRAME_PER_MESSAGE = 2
-_TICKS = 50  # in one heartbeat: so much of it may a ping be late
+_TICKS = 50  # in one heartbeat, or time to connect: so much of it may the look at a connection be late
 
 
 class OpenEndpoint(Endpoint, Protocol):
@@ -134,7 +134,7 @@ class Connection:
     pass_: Ticket | None = field(default=None, repr=False)
     drain_at: float = math.inf
     arrival: Arrival = field(factory=Arrival, repr=False)
-    ticket: int = 0
+    look_at: float = math.inf
     handshake: Handshake = field(init=False, repr=False)
     meter: Meter | None = field(default=None, init=False, repr=False)
     accepted_at: float = field(factory=trio.current_time, init=False)
@@ -187,7 +187,8 @@ class Connection:
                     subprotocol = upgrade.subprotocol
                     del upgrade  # thousands of connections are as far as this, and need it no longer
                     log.info("connection opened", connection=endpoint.label, peer=self.handshake.peer)
-                    self._connect_by = self.accepted_at + services.timeouts.connect
+                    timeout = services.timeouts.connect
+                    self._connect_by = _coarsely(self.accepted_at + timeout, timeout)
                     services.deadlines.schedule(self, self._next_look(began))
                     services.established(self)
                     try:  # noqa: SIM105 - an object less for each of the thousands that stay here
@@ -359,7 +360,8 @@ class Connection:
 
     def _next_look(self, now: float) -> float:
         """Return when to look at a connection that is not open yet, and may be by then."""
-        return min(self._connect_by, now + self.services.timeouts.heartbeat)
+        heartbeat = self.services.timeouts.heartbeat
+        return min(self._connect_by, _coarsely(now + heartbeat, heartbeat))
 
     def _look_at_life(self, now: float, link: Link, endpoint: OpenEndpoint) -> float:
         timeouts = self.services.timeouts
@@ -410,7 +412,7 @@ class Connection:
         return now + timeouts.pong
 
 
-def _coarsely(when: float, heartbeat: float) -> float:
-    """Return the next tick after `when`: those of thousands of connections are looked at together, and written to."""
-    tick = heartbeat / _TICKS
+def _coarsely(when: float, timeout: float) -> float:
+    """Return the next tick from `when` on: those of thousands of connections are looked at together, and written to."""
+    tick = timeout / _TICKS
     return math.ceil(when / tick) * tick

@@ -2,15 +2,15 @@
 
 A connection has one entry, whatever is due first; it is looked at when that
 comes, and says when to look again. So a frame that arrives moves no timer:
-it is a number that the next look compares.
+it is a number that the next look compares. The heap has one entry for each
+moment: what is due together (connections round their times up for that) is
+looked at together, for one wake-up.
 """
 
 from __future__ import annotations
 
 import heapq
-import itertools
 import math
-from collections.abc import Iterator
 from typing import Protocol
 
 import trio
@@ -20,7 +20,7 @@ from attrs import define, field
 class Timed(Protocol):
     """Something with deadlines."""
 
-    ticket: int  #: its place in `Deadlines`; 0 for none; written there only
+    look_at: float  #: when it will be looked at; `math.inf` for never; written by `Deadlines` only
 
     def look(self, now: float) -> float:
         """Do what is due by `now`; return when to look again, `math.inf` for never."""
@@ -30,23 +30,28 @@ class Timed(Protocol):
 class Deadlines:
     """All that is timed. `run` is the one task behind it."""
 
-    _heap: list[tuple[float, int]] = field(factory=list, repr=False)  # (when, ticket): equal times keep order
-    _timed: dict[int, Timed] = field(factory=dict, repr=False)  # {ticket: whose it is}; void ones are missing
-    _tickets: Iterator[int] = field(factory=lambda: itertools.count(1), repr=False)
+    _moments: list[float] = field(factory=list, repr=False)  # a heap of the keys of …
+    _due: dict[float, dict[Timed, None]] = field(factory=dict, repr=False)  # … {when: what is due then, in order}
     _waiting: trio.CancelScope | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
-        return len(self._timed)
+        return sum(map(len, self._due.values()))
 
     def schedule(self, timed: Timed, when: float) -> None:
         """Look at `timed` at `when`, instead of at what was scheduled for it before."""
-        self._timed.pop(timed.ticket, None)
-        timed.ticket = 0
-        if when == math.inf:
+        if timed.look_at < math.inf:
+            del self._due[timed.look_at][timed]
+        timed.look_at = when
+        if when < math.inf:
+            self._add(timed, when)
+
+    def _add(self, timed: Timed, when: float) -> None:
+        due = self._due.get(when)
+        if due is not None:
+            due[timed] = None
             return
-        timed.ticket = next(self._tickets)
-        self._timed[timed.ticket] = timed
-        heapq.heappush(self._heap, (when, timed.ticket))
+        self._due[when] = {timed: None}
+        heapq.heappush(self._moments, when)
         if self._waiting is not None and when < self._waiting.deadline:
             self._waiting.deadline = when
 
@@ -54,15 +59,18 @@ class Deadlines:
         """Look at everything when its time comes, until cancelled."""
         while True:
             self._look(trio.current_time())
-            deadline = self._heap[0][0] if self._heap else math.inf
+            deadline = self._moments[0] if self._moments else math.inf
             with trio.CancelScope(deadline=deadline) as self._waiting:
                 await trio.sleep_forever()
             self._waiting = None
 
     def _look(self, now: float) -> None:
-        heap = self._heap
-        while heap and heap[0][0] <= now:
-            _, ticket = heapq.heappop(heap)
-            timed = self._timed.pop(ticket, None)
-            if timed is not None:
+        while self._moments and self._moments[0] <= now:
+            when = heapq.heappop(self._moments)
+            due = self._due[when]
+            while due:  # (what is looked at may have more looked at, at this moment as well)
+                timed = next(iter(due))
+                del due[timed]
+                timed.look_at = math.inf
                 self.schedule(timed, timed.look(now))
+            del self._due[when]
