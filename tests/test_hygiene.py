@@ -27,7 +27,7 @@ MAY_REACH_IN = "tercet_testing"
 
 # {package: the third-party packages it may import}; the design's table.
 THIRD_PARTY = {
-    "tercet_protocol": {"attrs", "msgspec"},
+    "tercet_protocol": {"attrs", "msgspec", "websockets"},
     "tercet_broker/core": {"attrs", "msgspec"},
     "tercet_broker/runtime": {
         "argon2",

@@ -20,6 +20,7 @@ from .codec import (
 )
 from .codes import CloseCode, ErrorCode, GapReason, Reaction, reaction_to_close, reaction_to_status
 from .framing import Opcode, encode_close_frame, encode_frame, encode_text_frame, is_sendable_close_code
+from .masking import apply_mask
 from .messages import (
     MAX_ID,
     MAX_KEY_LENGTH,
@@ -116,6 +117,7 @@ __all__ = [
     "TopicError",
     "Unsubscribe",
     "Unsubscribed",
+    "apply_mask",
     "check_json",
     "decode_event",
     "decode_request",

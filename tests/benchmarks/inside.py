@@ -19,8 +19,8 @@ from tercet_broker.core import Broker, BrokerSettings
 from tercet_broker.runtime.clock import SystemClock
 from tercet_broker.runtime.endpoint import SessionEndpoint
 from tercet_broker.runtime.flusher import Flusher
-from tercet_broker.runtime.frames import FrameReader, unmask
-from tercet_protocol import CloseCode
+from tercet_broker.runtime.frames import FrameReader
+from tercet_protocol import CloseCode, apply_mask
 
 from .frames import TEXT, client_frame
 
@@ -98,7 +98,7 @@ def measure_frames() -> tuple[float, float]:
 
     def unmask_all() -> None:
         for _ in range(64):
-            unmask(key, payload)
+            apply_mask(payload, key)
 
     results = []
     for work in (read, unmask_all):

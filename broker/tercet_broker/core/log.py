@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import msgspec
 from attrs import define, field
 
 from .ordered import OrderedRecords
@@ -25,9 +26,10 @@ if TYPE_CHECKING:
 _COMPACT = 1024  # trimmed places at the front of the list before it is worth moving the rest
 
 
-@define(eq=False)
-class Record:
+class Record(msgspec.Struct, eq=False, weakref=True):
     """A published message, as the log keeps it and as every subscriber gets it.
+
+    A struct of msgspec, because one is made for each message, in a third of the time.
 
     Attributes:
         frame: the whole WebSocket frame of the live message, encoded once.
@@ -37,14 +39,17 @@ class Record:
         account: the books of its namespace.
     """
 
-    topic: Topic = field(repr=lambda topic: topic.name)
+    topic: Topic
     seq: int
     time: int
     at: float
-    frame: bytes = field(repr=False)
+    frame: bytes
     data_size: int
     muted: int
-    account: Account = field(repr=False)
+    account: Account
+
+    def __repr__(self) -> str:
+        return f"Record({self.topic.name!r}, seq={self.seq})"
 
     @property
     def data(self) -> bytes:

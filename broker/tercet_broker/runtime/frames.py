@@ -23,7 +23,7 @@ from collections.abc import Iterator
 
 from attrs import define, field, frozen
 
-from tercet_protocol import CloseCode, Opcode, is_sendable_close_code
+from tercet_protocol import CloseCode, Opcode, apply_mask, is_sendable_close_code
 
 _FIN = 0x80
 _RESERVED = 0x70
@@ -38,11 +38,6 @@ _CONTROL = 0x8  # this bit of the opcode marks control frames
 _KEY_BYTES = 4
 _OPCODES = frozenset(Opcode)
 _WHOLE_TEXT = _FIN | Opcode.TEXT
-
-_from_bytes = int.from_bytes
-
-# {words: the number that, times a key, is that key so many times over}
-_REPEATED = tuple(int.from_bytes(b"\1\0\0\0" * words, "little") for words in range(257))
 
 # How many fragments a message may have however small they are, and how small
 # they may be on the average beyond that: each costs us far more than a byte.
@@ -149,7 +144,7 @@ class FrameReader:
             end = body + size
             if not 0 <= size <= most or end > have + 2:
                 return
-            payload = unmask(data[body - _KEY_BYTES : body], data[body:end])
+            payload = apply_mask(data[body:end], data[body - _KEY_BYTES : body])
             if not payload.isascii():
                 _check_utf8(payload)
             self._start = start = end
@@ -182,7 +177,7 @@ class FrameReader:
             self._wait_for(end - begin)
             return None
         self._start = end
-        payload = unmask(data[start:body], data[body:end])
+        payload = apply_mask(data[body:end], data[start:body])
         return self._accept(opcode, payload, data[begin:end], is_final=bool(first & _FIN))
 
     def _wait_for(self, needed: int) -> None:
@@ -256,17 +251,6 @@ class FrameReader:
         if is_final:
             self._opcode, self._text, self._size, self._fragments = None, None, 0, 0
         return Frame(opcode, is_whole=False, is_last=is_final, payload=payload, raw=raw)
-
-
-def unmask(key: bytes, payload: bytes) -> bytes:
-    """XOR the payload with the repeated key (RFC 6455, 5.3), as two long integers."""
-    size = len(payload)
-    words = (size + 3) >> 2
-    if words < len(_REPEATED):
-        mask = _from_bytes(key, "little") * _REPEATED[words]
-    else:
-        mask = _from_bytes(key * words, "little")
-    return (_from_bytes(payload, "little") ^ mask).to_bytes(words << 2, "little")[:size]
 
 
 def _check_utf8(payload: bytes) -> None:

@@ -24,7 +24,7 @@ from collections.abc import Awaitable, Callable
 import trio
 from attrs import define, field
 
-from tercet_protocol import CloseCode, Opcode, is_sendable_close_code
+from tercet_protocol import CloseCode, Opcode, apply_mask, is_sendable_close_code
 
 MAX_MESSAGE_SIZE = 16 * 2**20  # bytes of one message from the broker
 
@@ -38,13 +38,6 @@ _SWITCHING = b"HTTP/1.1 101"
 _WHOLE_TEXT = 0x80 | Opcode.TEXT
 
 
-def _mask(payload: bytes, key: bytes) -> bytes:
-    """Return `payload` XORed with the repeated key (RFC 6455, 5.3), as one big number each."""
-    size = len(payload)
-    pad = (key * (size // 4 + 1))[:size]
-    return (int.from_bytes(payload, "little") ^ int.from_bytes(pad, "little")).to_bytes(size, "little")
-
-
 def _frame(payload: bytes, key: bytes, first: int = _WHOLE_TEXT) -> bytes:
     size = len(payload)
     if size <= 125:  # noqa: PLR2004 - RFC 6455, 5.2
@@ -53,7 +46,7 @@ def _frame(payload: bytes, key: bytes, first: int = _WHOLE_TEXT) -> bytes:
         head = struct.pack("!BBH", first, 0x80 | 126, size)
     else:
         head = struct.pack("!BBQ", first, 0x80 | 127, size)
-    return b"%b%b%b" % (head, key, _mask(payload, key))
+    return b"%b%b%b" % (head, key, apply_mask(payload, key))
 
 
 @define(eq=False)
