@@ -51,7 +51,8 @@ from tercet_broker.core.session import Session
 from tercet_broker.core.topic import Topic
 from tercet_broker.runtime.connection import Connection, OpenEndpoint
 from tercet_broker.runtime.flusher import Flusher
-from tercet_broker.runtime.link import Link, _Sending
+from tercet_broker.runtime.link import Link
+from tercet_broker.runtime.sending import Sending
 from tercet_protocol import (
     Filter,
     GapReason,
@@ -242,9 +243,9 @@ _drain = Link._drain
 
 async def _drain_and_dawdle(self: Link) -> None:
     await _drain(self)
-    self._sending = _Sending.DRAINING
+    self._sending = Sending.DRAINING
     await trio.lowlevel.checkpoint()  # what is queued in here finds a drainer that has looked already
-    self._sending = _Sending.DIRECT
+    self._sending = Sending.DIRECT
 
 
 async def _flush_and_forget_latecomers(self: Flusher) -> None:
@@ -311,7 +312,7 @@ _cut: set[int] = set()  # the ids of connections that did not end well
 
 
 def _note_and_let_go(self: Connection) -> None:
-    if self._link is not None and self._link._sending is _Sending.BROKEN:
+    if self._link is not None and self._link._sending is Sending.BROKEN:
         _cut.add(id(self))
     _let_go(self)
 

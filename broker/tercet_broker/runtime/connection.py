@@ -31,8 +31,9 @@ from .flusher import Flusher
 from .frames import FrameReader
 from .handshake import Handshake
 from .keepalive import Deadlines
-from .link import Ending, Endpoint, Link
+from .link import Link
 from .meter import Meter, Meters
+from .sending import Ending, Endpoint
 from .settings import ConnectionSettings, TimeoutSettings
 from .statistics import ConnectionStatistics
 from .tracing import LinkTracer, Tracer

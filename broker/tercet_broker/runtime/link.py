@@ -11,9 +11,7 @@ the wire below:
   so there is one order, as if all had gone one way. With the lane off, all of
   it does.
 - *Outbox*: whatever leaves, trio-websocket's own frames included, goes
-  through one bounded queue. While the socket takes bytes a flush is one
-  non-blocking write; only when it does not, or a replay is not through, is
-  the drainer started, a task that lives until that is over.
+  through one bounded queue (sending.py).
 
 A Close that we begin is written here, and ends the reading: trio-websocket is
 told the end of the stream. A Close that the peer begins is trio-websocket's to
@@ -22,124 +20,51 @@ answer. Either way `goodbye` does the rest, in bounded time.
 
 from __future__ import annotations
 
-import enum
-from typing import Protocol
-
 import trio
-from attrs import define, field, frozen
+from attrs import define, field
 
-from tercet_protocol import CloseCode, Opcode, encode_close_frame, encode_frame
+from tercet_protocol import CloseCode, Opcode, encode_close_frame
 
-from ..core.outbox import Outbox, take_nothing
-from .flusher import Flusher
 from .frames import Frame, FrameError, FrameReader
 from .meter import AbuseError, Meter
-from .tracing import LinkTracer
-from .turns import Turns
-from .wire import Wire
+from .sending import Ending, Sending, SendingHalf
 
 _READ = 64 * 1024  # bytes asked of the wire at once
-_WRITE = 256 * 1024  # bytes offered to it at once, whole frames that begin before that
 _SERVED = 512  # frames served before others have their turn …
 _SERVED_SECONDS = 0.005  # … or as long as that took: what a frame asks for may cost a thousand times another
 _SERVED_AT_ONCE = 8  # frames served between two looks at the clock
 _HANDED_OVER = 32  # frames for trio-websocket, which takes them without a checkpoint, before the same
 _LAST_WAIT = 1.0  # seconds for the peer's end of stream, once both Closes have been said
-_PING = encode_frame(Opcode.PING, b"")
 _EMPTY_PONG = b"\x8a\x80"  # its header, masked as a client's is; the key follows
 _EMPTY_PONG_BYTES = 6
 _DISCARDED = 4 * 1024 * 1024  # bytes a peer may still send once we have said goodbye
 
 
-class Endpoint(Protocol):
-    """What a link carries messages to: a session, or an echo."""
-
-    @property
-    def outbox(self) -> Outbox:
-        """The queue of what is to be sent."""
-
-    def look_at_clock(self) -> float:
-        """Return the time, Trio's; what is received until the next look happens at that moment."""
-
-    def receive(self, payload: bytes, *, is_text: bool) -> None:
-        """Serve one message."""
-
-    def refuse(self, payload: bytes, retry_after: float) -> None:
-        """Answer a message that came faster than it may, without serving it."""
-
-    def advance(self) -> None:
-        """Queue the next page of what was too much to be queued at once (`Outbox.is_behind`)."""
-
-    def fault(self, error: Exception) -> None:
-        """Hear of a bug that showed while this endpoint was served."""
-
-
-class _Sending(enum.Enum):
-    """What becomes of the outbox."""
-
-    NOT_YET = enum.auto()  # the request was not answered
-    DIRECT = enum.auto()  # a flush writes it
-    DRAINING = enum.auto()  # the drainer does, for the socket is full or a replay not through
-    BROKEN = enum.auto()  # nobody does: the wire is of no more use
-
-
-@frozen
-class Ending:
-    """Who ended a connection, and how."""
-
-    by_peer: bool
-    code: int
-    reason: str
-
-
-@define(eq=False)
-class Link(trio.abc.Stream):
+@define(eq=False, kw_only=True)
+class Link(SendingHalf, trio.abc.Stream):
     """The stream that trio-websocket is given.
 
     Attributes:
-        nursery: where the drainer runs, the connection's own.
         meter: how much the peer may ask for.
-        turns: when replays for it go on.
-        write_timeout: seconds that the peer may take for …
-        write_bytes: … so many bytes, or for all there is, before it counts as gone.
+        lane: whether whole data frames bypass trio-websocket.
         heard: how often the peer has sent anything.
         heard_at: when the peer last sent anything, in Trio's time.
         is_paused: whether it is not read from for a moment, because the peer asks too fast.
-        ending: how the connection ends; None while it does not.
     """
 
-    wire: Wire = field(repr=False)
-    endpoint: Endpoint = field(repr=False)
     reader: FrameReader = field(repr=False)
-    flusher: Flusher = field(repr=False)
-    nursery: trio.Nursery = field(repr=False)
     meter: Meter = field(repr=False)
-    turns: Turns = field(repr=False)
-    write_timeout: float
-    write_bytes: int = 1
     lane: bool = True
-    tracer: LinkTracer | None = field(default=None, repr=False)
     heard: int = 0
     heard_at: float = field(factory=trio.current_time)
     is_paused: bool = False
-    ending: Ending | None = None
-    outbox: Outbox = field(init=False, repr=False)
-    _sending: _Sending = _Sending.NOT_YET
     _greeting: bytes = field(default=b"", repr=False)  # the request, until trio-websocket has it
     _is_refusing: bool = False  # what is served now came too fast, and has waited for too long
     _passed_over: int = 0  # control frames and parts among what is served now, which are no requests
     _handed_over: int = 0  # frames, since the last checkpoint for their sake
     _is_hungry: bool = False  # all that was received has been served
     _is_held: bool = False  # trio-websocket has a request or a message that was not received yet
-    _heard_close: bool = False
     _listening: trio.CancelScope | None = field(default=None, repr=False)
-    _released: trio.lowlevel.ParkingLot | None = field(default=None, repr=False)  # where somebody waits, or has
-
-    def __attrs_post_init__(self) -> None:
-        """Have the outbox flushed whenever something is in it."""
-        self.outbox = self.endpoint.outbox
-        self.outbox.wake = self.wake
-        self.outbox.sent_at = trio.current_time()
 
     def greet(self, request: bytes, trailing: bytes) -> None:
         """Give trio-websocket the checked request to read first, and the frames that came behind it."""
@@ -165,7 +90,7 @@ class Link(trio.abc.Stream):
             except AbuseError as error:
                 self.close(CloseCode.POLICY_VIOLATION, str(error))
             except trio.BrokenResourceError:
-                self._break()
+                self.break_off()
         return b""
 
     async def _serve_until_frame(self) -> Frame | None:
@@ -214,7 +139,7 @@ class Link(trio.abc.Stream):
         self._note_heard(data)
         self.reader.feed(data)
         if not data:
-            self._break()
+            self.break_off()
 
     async def _wait_for_rate(self, pause: float) -> None:
         """Wait while the peer is over its rate; but what has waited for too long is refused at once."""
@@ -231,7 +156,7 @@ class Link(trio.abc.Stream):
     async def _wait_until_served(self) -> None:
         """Wait while trio-websocket has a message of ours, or the peer does not take what it asked for."""
         while self.ending is None and (self._is_held or self._is_congested()):
-            await self._wait_for_release()
+            await self.wait_for_release()
 
     def _is_congested(self) -> bool:
         if self.outbox.is_congested:
@@ -328,160 +253,13 @@ class Link(trio.abc.Stream):
     def received(self) -> None:
         """Note that the request was accepted, or a message received: what follows it is served now."""
         self._is_held = False
-        self._release()
-
-    def release(self) -> None:
-        """Look again whether what has been received may be served."""
-        self._release()
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Queue trio-websocket's bytes. They are bounded: the reader, which causes them, stops for the outbox."""
-        await trio.lowlevel.checkpoint()
-        if self._sending is _Sending.BROKEN:
-            raise trio.BrokenResourceError("the peer is gone")
-        if self._sending is _Sending.NOT_YET:
-            # What the broker had to say meanwhile (that it drains, say) goes behind the response.
-            self._become(_Sending.DIRECT)
-            self.outbox.put_first(bytes(data))
-            self.flusher.add(self)
-            return
-        self.outbox.notify(bytes(data))
-        if self._heard_close:
-            self.outbox.seal()  # this was the answer to the peer's Close, and no frame may follow it (RFC 6455, 5.5.1)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        """Return: the outbox takes what is sent."""
-        await trio.lowlevel.checkpoint()
+        self.release()
 
     async def aclose(self) -> None:
         """Do nothing yet: trio-websocket has finished, `goodbye` has not begun."""
         await trio.lowlevel.checkpoint()
 
-    # Sending
-
-    def wake(self) -> None:
-        """Have the outbox, in which something is now, flushed soon."""
-        self.flusher.add(self)
-
-    def _become(self, sending: _Sending) -> None:
-        """Enter a phase, and let the outbox be written past its queue in the one in which it may."""
-        self._sending = sending
-        if sending is not _Sending.DIRECT:
-            self.outbox.write = take_nothing
-        else:
-            self.outbox.write = (self.wire.direct if self.tracer is None else None) or self._write_now
-
-    def _write_now(self, data: bytes) -> int:
-        """Write what the socket takes now, past the empty outbox (`Outbox.write`)."""
-        taken = 0
-        try:
-            taken = self.wire.try_send(data)
-            if taken and self.tracer is not None:
-                self.tracer.sent(data[:taken])
-        except Exception as error:  # noqa: BLE001 - the boundary of a connection: the caller serves everybody
-            self._fail_to_send(error)
-            return taken
-        if not self.wire.is_flushed:
-            self._start_draining()
-        return taken
-
-    def flush(self, now: float) -> int:
-        """Write what the socket takes now, and return how many bytes that was; start the drainer for the rest."""
-        if self._sending is not _Sending.DIRECT:
-            return 0
-        before = self.outbox.bytes_sent
-        try:
-            is_through = self._write(now)
-        except Exception as error:  # noqa: BLE001 - the boundary of a connection: the flusher is everybody's
-            self._fail_to_send(error)
-        else:
-            if not is_through:
-                self._start_draining()
-        return self.outbox.bytes_sent - before
-
-    def _fail_to_send(self, error: Exception) -> None:
-        if not isinstance(error, trio.BrokenResourceError | trio.ClosedResourceError):
-            self.endpoint.fault(error)
-        self._break()
-
-    def _start_draining(self) -> None:
-        self._become(_Sending.DRAINING)
-        self.nursery.start_soon(self._drain)
-
-    def _write(self, now: float) -> bool:
-        """Have the wire take what it takes now; return whether nothing is left, and nothing more to come."""
-        outbox, wire = self.outbox, self.wire
-        while outbox.size:
-            data = outbox.peek(_WRITE)
-            taken = wire.try_send(data)
-            if taken:
-                self._note_taken(data, taken, now)
-            if taken < len(data):
-                return False
-        return wire.is_flushed and not outbox.is_behind
-
-    def _note_taken(self, data: bytes, taken: int, now: float) -> None:
-        self.outbox.sent_at = now
-        self.outbox.sent(taken)
-        if self.tracer is not None:
-            self.tracer.sent(data[:taken])
-        if self._released is not None:
-            self._released.unpark_all()
-
-    async def _wait_for_release(self) -> None:
-        """Wait until something was sent, received or ended."""
-        if self._released is None:
-            self._released = trio.lowlevel.ParkingLot()
-        await self._released.park()
-
-    def _release(self) -> None:
-        if self._released is not None:
-            self._released.unpark_all()
-
-    async def _drain(self) -> None:
-        """Write until all is written and every replay is through."""
-        outbox = self.outbox
-        # The slowest that a peer may be: so many bytes in each such time. A byte now and then is no progress.
-        enough, deadline = outbox.bytes_sent + self.write_bytes, trio.current_time() + self.write_timeout
-        is_through = False
-        try:
-            while not is_through:
-                if outbox.is_behind:
-                    began = trio.current_time()
-                    await self.turns.take(self.endpoint.advance)
-                    deadline += trio.current_time() - began  # for that time the peer can do nothing
-                if outbox.bytes_sent >= enough or (not outbox.size and self.wire.is_flushed):
-                    enough, deadline = outbox.bytes_sent + self.write_bytes, trio.current_time() + self.write_timeout
-                with trio.move_on_at(deadline) as stall:
-                    if outbox.size:
-                        await self.wire.wait_writable()
-                    else:
-                        await self.wire.flush()
-                if stall.cancelled_caught:
-                    self._stall()
-                    return
-                # Only now is it certain what there is to write: the outbox may have been cleared meanwhile.
-                is_through = self._write(trio.current_time())
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self._break()
-        except Exception as error:  # noqa: BLE001 - the boundary of a connection
-            self.fault(error)
-        finally:
-            if self._sending is _Sending.DRAINING:
-                self._become(_Sending.DIRECT)
-            self._release()
-
-    def _stall(self) -> None:
-        """Give up on a peer that takes nothing: nothing can be told to it either."""
-        if self.ending is None:
-            self.ending = Ending(False, CloseCode.SLOW_CONSUMER, "it took nothing for too long")
-        self._break()
-
     # The end
-
-    def ping(self, now: float) -> None:
-        """Send a WebSocket ping; any frame of the peer will do as the answer."""
-        self.outbox.notify_now(_PING, now)
 
     def close(self, code: CloseCode, reason: str) -> None:
         """Begin to close (`Carrier.close`): a Close behind what is queued, and nothing is read any more."""
@@ -493,22 +271,22 @@ class Link(trio.abc.Stream):
         outbox.seal()
         self._stop_reading()
 
-    def _break(self) -> None:
+    def break_off(self) -> None:
         """Note that the wire is of no more use."""
         if self.ending is None:
             self.ending = Ending(True, CloseCode.ABNORMAL, "the connection was cut")
-        self._become(_Sending.BROKEN)
+        self.become(Sending.BROKEN)
         self._stop_reading()
 
     def _stop_reading(self) -> None:
         if self._listening is not None:
             self._listening.cancel()
-        self._release()
+        self.release()
 
     def end(self) -> None:
         """Hear that the connection has ended. The flusher may still have it on its list, and must not touch it."""
         self._listening = None
-        self._become(_Sending.BROKEN)
+        self.become(Sending.BROKEN)
 
     async def goodbye(self) -> None:
         """Flush, hear the peer's Close, see its end, and close the wire.
@@ -519,9 +297,9 @@ class Link(trio.abc.Stream):
         try:
             self.outbox.seal()
             self.flush(trio.current_time())
-            while self._sending is _Sending.DRAINING:
-                await self._wait_for_release()
-            if self._sending is not _Sending.BROKEN:
+            while self._sending is Sending.DRAINING:
+                await self.wait_for_release()
+            if self._sending is not Sending.BROKEN:
                 if not self._heard_close:
                     await self._discard_until_close()
                 await self.wire.send_eof()
