@@ -25,6 +25,12 @@ class Bar:
             return results.spread(self.work, "tercet", self.figure)
         return results.ratio(self.figure, (self.work, "tercet"), self.over)
 
+    def floor(self, results: Results) -> Spread | None:
+        """Return how the floor grows where Tercet's own growth is judged: that much is the kernel's."""
+        if self.over is None or self.over[1] != "tercet":
+            return None
+        return results.ratio(self.figure, (self.work, "floor"), (self.over[0], "floor"))
+
     def __str__(self) -> str:
         if self.over is None:
             return f"{self.work}: {self.figure}"

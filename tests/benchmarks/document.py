@@ -71,13 +71,15 @@ def _cell(results: Results, work: str, peer: str, figure: str) -> str:
 
 
 def _bars(results: Results) -> Iterator[str]:
-    yield "| bar | at most | measured | from … to |"
-    yield "|---|---:|---:|---|"
+    yield "| bar | at most | measured | from … to | the floor's |"
+    yield "|---|---:|---:|---|---:|"
     for bar in BARS:
         spread: Spread | None = bar.spread(results)
         if spread is not None:
-            measured = _number(spread.median)
-            yield f"| {bar} | {bar.limit:g} | {measured} | {_number(spread.least)} … {_number(spread.most)} |"
+            measured, between = _number(spread.median), f"{_number(spread.least)} … {_number(spread.most)}"
+            floor = bar.floor(results)
+            own = "" if floor is None else _number(floor.median)
+            yield f"| {bar} | {bar.limit:g} | {measured} | {between} | {own} |"
 
 
 def _number(value: float) -> str:

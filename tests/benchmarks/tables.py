@@ -61,18 +61,20 @@ def bar_table(results: Results) -> Table:
     """Return each bar, what was measured, and whether it was passed."""
     table = Table(title="bars", title_justify="left")
     table.add_column("bar")
-    for name in ("at most", "median", "least…most"):
+    for name in ("at most", "median", "least…most", "the floor's"):
         table.add_column(name, justify="right")
     table.add_column("")
     for bar in BARS:
         spread = bar.spread(results)
         if spread is None:
-            table.add_row(str(bar), f"{bar.limit:g}", "", "", "not measured", style="dim")
+            table.add_row(str(bar), f"{bar.limit:g}", "", "", "", "not measured", style="dim")
             continue
         passed = spread.median <= bar.limit
         verdict = "[green]pass[/]" if passed else "[red]FAIL[/]"
         between = f"{spread.least:,.2f}…{spread.most:,.2f}"
-        table.add_row(str(bar), f"{bar.limit:g}", f"{spread.median:,.2f}", between, verdict)
+        floor = bar.floor(results)
+        own = "" if floor is None else f"{floor.median:,.2f}"
+        table.add_row(str(bar), f"{bar.limit:g}", f"{spread.median:,.2f}", between, own, verdict)
     return table
 
 

@@ -28,6 +28,19 @@ def test_bar_is_a_ratio_or_a_figure() -> None:
     assert Bar("idle", "kib", 20.0).spread(results()) is None
 
 
+def test_growth_is_told_beside_the_growth_of_the_floor() -> None:
+    """Within each round; and only where Tercet is compared with itself."""
+    found = Results()
+    for number, (few, many) in enumerate([(1.0, 2.0), (2.0, 5.0), (4.0, 12.0)], 1):
+        found.samples += [
+            Sample("crowd-100", "floor", number, {"us": few}),
+            Sample("crowd-1000", "floor", number, {"us": many}),
+        ]
+    assert Bar("crowd-1000", "us", 1.5, ("crowd-100", "tercet")).floor(found) == Spread(2.5, 2.0, 3.0)
+    assert Bar("crowd-1000", "us", 1.5, ("crowd-100", "nats")).floor(found) is None
+    assert Bar("crowd-1000", "us", 1.5).floor(found) is None
+
+
 def test_file_gives_back_what_was_saved(tmp_path: Path) -> None:
     results().save(tmp_path / "results.json")
     loaded = Results.load(tmp_path / "results.json")
