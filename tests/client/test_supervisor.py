@@ -124,6 +124,22 @@ async def test_stops_after_these_codes(broker: ScriptedBroker, beside: Beside, c
         assert not client.connected
 
 
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [("unauthorized", "unauthorized: the token has expired"), ("go away", "go away"), ("un", "un")],
+)
+async def test_close_that_says_less_than_the_error_before_it(broker: ScriptedBroker, reason: str, told: str) -> None:
+    """A-008: why the broker closed is in the error."""
+    async with broker.session() as (client, peer):
+        error = {"op": "error", "code": "unauthorized", "message": "the token has expired", "retry_after": None}
+        await peer.send(error)
+        await peer.close(3000, reason)
+        await trio.sleep(1)
+        with pytest.raises(tercet.BrokenClientError) as caught:
+            await client.ping()
+        assert caught.value.reason == told
+
+
 async def test_close_without_a_reason_is_explained_by_the_last_error(broker: ScriptedBroker) -> None:
     async with broker.session() as (client, peer):
         await peer.send({"op": "error", "code": "bad_request", "message": "ten of them", "retry_after": None})

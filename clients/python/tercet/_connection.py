@@ -252,11 +252,17 @@ class Connection:
         except ConnectionClosed as closed:
             reason = closed.reason
             code = CloseCode.ABNORMAL if reason is None else reason.code
-            text = (reason.reason if reason is not None else None) or self._complaint or "the connection was cut"
+            text = self._explanation("" if reason is None else reason.reason or "")
             if code == CloseCode.ABNORMAL or self._wire.is_closed_by_peer:
                 self._end(Ending(text, code=code))
             else:
                 self.fail(code, text)  # trio-websocket's verdict on what the broker sent
+
+    def _explanation(self, reason: str) -> str:
+        """Return why the broker closed: what its Close says, or the error before it, if that says the same and more."""
+        if self._complaint.startswith(f"{reason}:"):
+            return self._complaint
+        return reason or self._complaint or "the connection was cut"
 
     async def _say_goodbye(self) -> None:
         ending, websocket = self._ending, self._websocket
