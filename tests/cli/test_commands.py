@@ -67,6 +67,9 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["publish", "a", "1", "--url", "ws://localhost:99999"], "--url"),
         (["publish", "a", "1", "--ca", "/nonexistent.pem"], "--ca: '/nonexistent.pem' cannot be read"),
         (["publish", "a", "1", "--ca", __file__], "holds no certificate"),
+        (["publish", "a", "1", "--key", __file__], "--key goes with --certificate"),
+        (["publish", "a", "1", "--certificate", "/nonexistent.pem"], "'/nonexistent.pem' cannot be read: No such file"),
+        (["subscribe", "a", "--certificate", __file__], "hold no certificate in PEM form and its key"),
         (["subscribe", "a#"], "must stand alone"),
         (["subscribe", "#", "--last", "3"], "spans namespaces"),
         (["subscribe", "+/a", "--since", "e:1"], "spans namespaces"),
@@ -187,6 +190,7 @@ def test_negative_number_gets_a_hint(capsys: pytest.CaptureFixture[str]) -> None
     [
         ("ws://127.0.0.1:{closed}", "Is the broker running there?"),
         ("wss://127.0.0.1:{plain}", "try ws://127.0.0.1:{plain}"),
+        ("ws://127.0.0.1:{plain}", "answered with HTTP 400\n"),  # so it has no TLS, and there is nothing to try
     ],
 )
 def test_connection_that_fails_gets_a_hint(url: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -199,9 +203,18 @@ def test_connection_that_fails_gets_a_hint(url: str, hint: str, capsys: pytest.C
             connection, _ = server.accept()
             with connection:
                 connection.recv(1000)
-                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
 
         thread = threading.Thread(target=answer, daemon=True)
         thread.start()
         assert main(["publish", "--url", url.format(**ports), "a/b", "5"]) == 1
     assert hint.format(**ports) in capsys.readouterr().err
+
+
+def test_token_over_an_open_way_is_refused_in_words_of_the_command_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A-005. What only a program can say (`insecure=True`) is no advice here."""
+    monkeypatch.setenv("TERCET_TOKEN", "t")
+    assert main(["publish", "a", "1", "--url", "ws://broker.example"]) == 2
+    assert capsys.readouterr().err.endswith("use wss://\n")

@@ -217,3 +217,36 @@ def test_examples_serve(tmp_path: Path, name: str) -> None:
             run = tercet("publish", "prices/AAPL", "1", "--url", local)
             assert run.returncode == 1
             assert b"certificate verify failed" in run.stderr
+
+
+def test_certificate_of_the_client_names_its_user(tmp_path: Path) -> None:
+    """A-001, other means: as the guide to TLS shows it. The second has a certificate that the broker does not trust."""
+    for folder, name in (("broker", "localhost"), ("sensor-7", "sensor-7"), ("stranger", "sensor-7")):
+        assert main(["certificate", str(tmp_path / folder), "--name", name]) == 0
+    file = tmp_path / "tercet.toml"
+    file.write_text("""
+[[listener]]
+bind = "127.0.0.1:0"
+tls = { certificate = "broker/cert.pem", key = "broker/key.pem", client_ca = "sensor-7/ca.pem" }
+origins = []
+[[rule]]
+who = ["user:sensor-7"]
+allow = ["publish"]
+filters = ["sensors/{user}"]
+[timeouts]
+drain = 0.01
+""")
+    with serving("--config", str(file)) as (_, (url,)):
+        command = ["--url", url.replace("127.0.0.1", "localhost"), "--ca", str(tmp_path / "broker/ca.pem")]
+
+        def shown(folder: str) -> list[str]:
+            return ["--certificate", str(tmp_path / folder / "cert.pem"), "--key", str(tmp_path / folder / "key.pem")]
+
+        run = tercet("publish", "sensors/sensor-7", "1", *command, *shown("sensor-7"))
+        assert (run.returncode, run.stderr) == (0, b"")
+        run = tercet("publish", "sensors/sensor-8", "1", *command, *shown("sensor-7"))
+        assert b"forbidden" in run.stderr
+        for without in (command, [*command, *shown("stranger")]):
+            run = tercet("publish", "sensors/sensor-7", "1", *without)
+            assert run.returncode == 1
+            assert b"show one that it trusts: --certificate" in run.stderr

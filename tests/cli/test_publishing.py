@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tercet
+from tercet_broker.cli.connection import Endpoint
 from tercet_broker.cli.exits import Failure, InputFailure
 from tercet_broker.cli.progress import no_progress
 from tercet_broker.cli.publishing import KEY_SECONDS, KEYS, KeyBudget, LineSplitter, Target, publish_lines
 
-TARGET = Target("ws://unused", None, "logs/web", retain=False)
+TARGET = Target(Endpoint("ws://unused"), "logs/web", retain=False)
 
 
 class FakeClient:

@@ -124,6 +124,7 @@ def test_mutual_tls_example_loads_beside_certificates(root: Path, tmp_path: Path
     (tmp_path / "config").mkdir()
     shutil.copy(root / "config/mutual-tls.toml", tmp_path / "config")
     certificates.write(certificates.make(certificates.DEFAULT_NAMES), tmp_path / "certificates")
+    certificates.write(certificates.make(["sensor-7"]), tmp_path / "sensor-7")
     (listener,) = config.load(tmp_path / "config/mutual-tls.toml").daemon.listeners
     assert listener.tls is not None
     assert listener.tls.client_certificates == "required"

@@ -14,26 +14,47 @@ import trio
 import tercet
 
 from ..printable import printable
+from .connection import Endpoint
 from .exits import Failure, InputFailure, first_of
 
 _MAX_TOKEN_FILE = 16 * 1024  # bytes
 
 
-def ssl_context(ca: Path | None) -> ssl.SSLContext | None:
-    """Return a context that trusts `ca` and nothing else, or None for what the system trusts.
+def ssl_context(endpoint: Endpoint) -> ssl.SSLContext | None:
+    """Return a context that trusts the endpoint's authority and shows our certificate, or None for the default one.
 
     Raises:
-        InputFailure: the file cannot be read or holds no certificate.
+        InputFailure: a file cannot be read or does not hold what it should.
     """
-    if ca is None:
+    if endpoint.ca is None and endpoint.certificate is None:
         return None
+    context = _trusting(endpoint.ca)
+    if endpoint.certificate is not None:
+        _show(context, endpoint.certificate, endpoint.key)
+    return context
+
+
+def _trusting(ca: Path | None) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=ca)
     except ssl.SSLError as error:
         raise InputFailure(f"--ca: '{ca}' holds no certificate in PEM form") from error
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise InputFailure(f"--ca: '{ca}' cannot be read: {reason}") from error
+        raise InputFailure(f"--ca: '{ca}' cannot be read: {_reason(error)}") from error
+
+
+def _show(context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
+    pair = f"'{certificate}'" if key is None else f"'{certificate}' and '{key}'"
+    try:
+        context.load_cert_chain(certificate, key)
+    except ssl.SSLError as error:
+        raise InputFailure(f"--certificate, --key: {pair} hold no certificate in PEM form and its key") from error
+    except (OSError, ValueError) as error:
+        raise InputFailure(f"--certificate, --key: {pair} cannot be read: {_reason(error)}") from error
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
 
 
 def read_token(token_file: Path | None) -> str | None:
@@ -56,8 +77,8 @@ def read_token(token_file: Path | None) -> str | None:
 
 
 @asynccontextmanager
-async def connect(url: str, ca: Path | None, token: str | None = None) -> AsyncIterator[tercet.Client]:
-    """Connect as `--url` and `--ca` say.
+async def connect(endpoint: Endpoint, token: str | None = None) -> AsyncIterator[tercet.Client]:
+    """Connect as the options say.
 
     Raises:
         InputFailure: one of them is wrong.
@@ -66,10 +87,12 @@ async def connect(url: str, ca: Path | None, token: str | None = None) -> AsyncI
     async with AsyncExitStack() as stack:
         try:
             connected = await stack.enter_async_context(
-                tercet.connect(url, token=token, name="tercet", ssl_context=ssl_context(ca))
+                tercet.connect(endpoint.url, token=token, name="tercet", ssl_context=ssl_context(endpoint))
             )
         except ValueError as error:
-            raise InputFailure(f"--url: {error}") from error
+            # What a program may say to the client, nobody can say here.
+            message = str(error).removesuffix(", or say insecure=True")
+            raise InputFailure(f"--url: {message}") from error
         yield connected
 
 
@@ -118,8 +141,10 @@ def _hint(message: str) -> str:
         return "\nIs the broker running there? `tercet serve` runs one; --url says where"
     if "WRONG_VERSION_NUMBER" in message or "RECORD_LAYER_FAILURE" in message:
         return f"\nThat listener seems to have no TLS: try ws{url.removeprefix('wss')}"
-    if "handshake" in message and url.startswith("ws://"):
+    if "handshake" in message and "answered with HTTP" not in message and url.startswith("ws://"):
         return f"\nIf that listener has TLS, try wss{url.removeprefix('ws')}"
+    if "cut during the handshake" in message and url.startswith("wss://"):
+        return "\nIf that listener asks for a certificate, show one that it trusts: --certificate, --key"
     if "CERTIFICATE_VERIFY_FAILED" in message:
         return "\nA certificate of your own authority needs --ca ca.pem"
     return ""

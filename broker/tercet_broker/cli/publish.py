@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 
 import click
 
-from .connection import connection_options
+from .connection import Endpoint, connection_options
 
 
 @click.command()
@@ -21,9 +20,7 @@ from .connection import connection_options
 def publish(  # noqa: PLR0913 - the options of the command
     topic: str,
     data: str | None,
-    url: str,
-    ca: Path | None,
-    token_file: Path | None,
+    endpoint: Endpoint,
     *,
     text: bool,
     retain: bool,
@@ -59,7 +56,7 @@ def publish(  # noqa: PLR0913 - the options of the command
         split_topic(topic)
     except TopicError as error:
         raise click.BadParameter(str(error), param_hint="TOPIC") from error
-    where = publishing.Target(url, ca, topic, retain, read_token(token_file))
+    where = publishing.Target(endpoint, topic, retain, read_token(endpoint.token_file))
     if data is None:
         publishing.publish_input(where, as_json=as_json)
         return

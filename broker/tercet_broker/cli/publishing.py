@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from pathlib import Path
 from typing import Protocol
 
 import click
@@ -20,6 +19,7 @@ import tercet_protocol
 
 from ..printable import printable
 from . import client
+from .connection import Endpoint
 from .exits import Failure, InputFailure
 from .progress import Advance, progress_of
 
@@ -45,22 +45,20 @@ class Target:
     """Where messages go.
 
     Attributes:
-        url: of the broker.
-        ca: the certificate authority to trust, or None for the system's.
+        endpoint: the broker.
         topic: valid.
         retain: whether to keep each as the topic's last value.
         token: what the broker knows us by, or None.
     """
 
-    url: str
-    ca: Path | None
+    endpoint: Endpoint
     topic: str
     retain: bool
     token: str | None = field(default=None, repr=False)
 
     def connect(self) -> AbstractAsyncContextManager[tercet.Client]:
         """Connect to the broker."""
-        return client.connect(self.url, self.ca, self.token)
+        return client.connect(self.endpoint, self.token)
 
 
 def text_value(text: str) -> tercet.Raw:

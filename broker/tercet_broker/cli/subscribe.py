@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from .connection import connection_options
+from .connection import Endpoint, connection_options
 
 if TYPE_CHECKING:
     from tercet_protocol import Position
@@ -37,14 +36,12 @@ def _parse_since(_: click.Context, __: click.Parameter, text: str | None) -> Pos
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line, gaps included.")
 @click.option("--raw", is_flag=True, help="Print the data alone; of a JSON string, its text.")
 @connection_options
-def subscribe(  # noqa: PLR0913, PLR0917 - the options of the command
+def subscribe(  # noqa: PLR0913 - the options of the command
     filter_: str,
     last: int | None,
     since: Position | None,
     count: int | None,
-    url: str,
-    ca: Path | None,
-    token_file: Path | None,
+    endpoint: Endpoint,
     *,
     as_json: bool,
     raw: bool,
@@ -91,7 +88,7 @@ def subscribe(  # noqa: PLR0913, PLR0917 - the options of the command
     from .client import read_token  # noqa: PLC0415 - likewise
 
     subscribing.print_messages(
-        subscribing.Source(url, ca, filter_, last, since, read_token(token_file)),
+        subscribing.Source(endpoint, filter_, last, since, read_token(endpoint.token_file)),
         "json" if as_json else "raw" if raw else "text",
         count,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable
-from pathlib import Path
 from typing import Literal
 
 import click
@@ -13,6 +12,7 @@ import tercet
 
 from ..printable import printable
 from . import client
+from .connection import Endpoint
 from .lines import FORMATS, gap_line
 from .output import Output, open_output
 
@@ -24,16 +24,14 @@ class Source:
     """What to subscribe to, and where.
 
     Attributes:
-        url: of the broker.
-        ca: the certificate authority to trust, or None for the system's.
+        endpoint: the broker.
         filter: a valid filter.
         last: how many kept messages come first.
         since: the position after which to begin.
         token: what the broker knows us by, or None.
     """
 
-    url: str
-    ca: Path | None
+    endpoint: Endpoint
     filter: str
     last: int | None
     since: tercet.Position | None
@@ -46,7 +44,7 @@ def print_messages(source: Source, form: Literal["text", "json", "raw"], count: 
     async def command() -> None:
         async with (
             open_output(STDOUT) as output,
-            client.connect(source.url, source.ca, source.token) as connected,
+            client.connect(source.endpoint, source.token) as connected,
             connected.subscribe(source.filter, last=source.last, since=source.since) as subscription,
         ):
             await copy(subscription.events(), output, form, count)
