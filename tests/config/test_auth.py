@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tercet_broker import config
+from tercet_broker import certificates, config
 from tercet_broker.cli import main
 
 HASH = "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$6W0SzRvOPl4Uhp0tqDF4tw"
@@ -53,12 +53,12 @@ def test_nothing_is_wrong() -> None:
         (JWT + 'algorithm = "RS256"\nkey = "k"', "auth.jwt[0].key", "cannot be read: No such file"),
         (RULE.replace("[[rule]]", "[rule]"), "rule", "two brackets"),
         (RULE.replace("[[rule]]", "[[rules]]"), "rules", "did you mean 'rule'?"),
-        (RULE.replace('["*"]', '["alice"]'), "rule[0].who", "'user:NAME'"),
+        (RULE.replace('["*"]', '["alice"]'), "rule[0].who[0]", "'user:NAME'"),
         (RULE.replace('["*"]', '"*"'), "rule[0].who", "must be a list"),
         (RULE.replace('["*"]', "[]"), "rule[0].who", "must not be empty"),
         (RULE.replace('"publish"', '"publsh"'), "rule[0].allow[0]", "did you mean 'publish'?"),
-        (RULE.replace("a/#", "a/#/b"), "rule[0].filters", "'#' may only be the last level"),
-        (RULE.replace("a/#", "a/{user}x"), "rule[0].filters", "must stand alone"),
+        (RULE.replace("a/#", "a/#/b"), "rule[0].filters[0]", "'#' may only be the last level"),
+        (RULE.replace("a/#", "a/{user}x"), "rule[0].filters[0]", "must stand alone"),
         (RULE + "deny = true", "rule[0].deny", "unknown option"),
         (RULE.replace('allow = ["publish"]', ""), "rule[0].allow", "is missing"),
     ],
@@ -67,6 +67,16 @@ def test_what_is_wrong(text: str, path: str, says: str) -> None:
     found = problems(text)
     assert set(found) == {path}
     assert says in found[path]
+
+
+def test_each_item_of_a_list_is_looked_at() -> None:
+    """Every problem, and not one for each time that somebody tries again."""
+    rule = '[[rule]]\nwho = ["alice", "*", "bob"]\nallow = ["publish", "x"]\nfilters = ["a", "b/#/c", "{user}x"]\n'
+    listener = '[[listener]]\nbind = "127.0.0.1:1"\norigins = ["x", "https://y.z"]\ntrusted_proxies = ["::1", "x", 1]\n'
+    assert set(problems(rule + listener)) == {
+        *("rule[0].who[0]", "rule[0].who[2]", "rule[0].allow[1]", "rule[0].filters[1]", "rule[0].filters[2]"),
+        *("listener[0].origins[0]", "listener[0].trusted_proxies[2]"),  # types first: the text "x" is not looked at
+    }
 
 
 def test_short_secret(tmp_path: Path) -> None:
@@ -94,3 +104,44 @@ def test_check_warns_of_tokens_without_tls(
     output, errors = capsys.readouterr()
     assert ("warning: listener[0]: takes tokens without TLS" in errors) == is_warned
     assert output
+
+
+@pytest.mark.parametrize(
+    ("who", "auth", "is_warned"),
+    [
+        ('"user:alice", "group:x"', "", True),
+        ('"authenticated"', "", True),
+        ('"authenticated", "anonymous"', "", False),
+        ('"*"', "", False),
+        ('"user:alice"', TOKEN, False),
+    ],
+)
+def test_check_warns_of_rules_for_nobody(who: str, auth: str, *, is_warned: bool) -> None:
+    loaded = config.parse(auth + RULE.replace('"*"', who), Path("/nonexistent"))
+    assert [warning.path for warning in config.warnings(loaded)] == ["rule[0].who"] * is_warned
+
+
+def test_certificates_make_somebody_of_clients(tmp_path: Path) -> None:
+    certificates.write(certificates.make(["localhost"]), tmp_path)
+    tls = 'tls = { certificate = "cert.pem", key = "key.pem", client_ca = "ca.pem" }\norigins = []\n'
+    text = f'[[listener]]\nbind = "127.0.0.1:1"\n{tls}{RULE.replace("*", "user:alice")}'
+    assert list(config.warnings(config.parse(text, tmp_path))) == []
+
+
+@pytest.mark.parametrize(("mode", "is_warned"), [(0o600, False), (0o640, False), (0o644, True)])
+def test_check_warns_of_secrets_that_everyone_can_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], mode: int, *, is_warned: bool
+) -> None:
+    """The key of a certificate, and the secret of HS256."""
+    certificates.write(certificates.make(["localhost"]), tmp_path)
+    (tmp_path / "secret").write_text("x" * 32)
+    for name in ("key.pem", "secret"):
+        (tmp_path / name).chmod(mode)
+    (tmp_path / "tercet.toml").write_text(
+        f'{JWT}algorithm = "HS256"\nkey = "secret"\n'
+        '[[listener]]\nbind = "127.0.0.1:1"\ntls = { certificate = "cert.pem", key = "key.pem" }\n'
+    )
+    assert main(["check", str(tmp_path / "tercet.toml")]) == 0
+    errors = capsys.readouterr().err
+    for path in ("auth.jwt[0].key", "listener[0].tls.key"):
+        assert (f"warning: {path}: everyone on this machine can read" in errors) == is_warned

@@ -32,6 +32,6 @@ def check(context: click.Context, file: Path) -> None:
     except config.ConfigError as error:
         click.echo(str(error), err=True)
         context.exit(ExitCode.USAGE)
-    for warning in config.warnings(loaded):
+    for warning in (*config.warnings(loaded), *config.key_warnings(loaded)):
         click.echo(f"{file}: warning: {warning}", err=True)
     click.echo(config.render(loaded), nl=False)

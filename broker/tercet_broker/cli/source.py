@@ -50,7 +50,7 @@ class Source:
 
 
 def apply_to_log(loaded: config.Config) -> None:
-    """Let the log be as a configuration says, and warn there of what is insecure in it."""
+    """Let the log be as a configuration says, and warn there of what is doubtful in it."""
     logs.configure(loaded.logging)
     for warning in config.warnings(loaded):
-        log.warning("insecure", option=warning.path, reason=warning.message)
+        log.warning("doubtful configuration", option=warning.path, reason=warning.message)

@@ -8,6 +8,6 @@ from __future__ import annotations
 from .loading import Config, load, parse
 from .problems import ConfigError, Problem
 from .rendering import render
-from .warnings import warnings
+from .warnings import key_warnings, warnings
 
-__all__ = ["Config", "ConfigError", "Problem", "load", "parse", "render", "warnings"]
+__all__ = ["Config", "ConfigError", "Problem", "key_warnings", "load", "parse", "render", "warnings"]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import ipaddress
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
 from attrs import Factory, field, frozen
 
-from ..core.rules import Rule
+from ..core.rules import Rule, check_rule_filter, check_subject
 from ..core.settings import BrokerSettings, LimitSettings, NamespaceSettings, positive
 from ..logs import LoggingSettings
 from ..runtime.address import Address, TcpAddress, parse_bind
@@ -154,8 +154,12 @@ class _Loading:
                 (ListenerSettings, "path"): _check_path,
                 (ListenerSettings, "backlog"): _check_backlog,
                 (JwtSettings, "jwks"): check_url,
-                (ListenerSettings, "origins"): _each(check_origin),
-                (ListenerSettings, "trusted_proxies"): _each(parse_network),
+            },
+            {
+                (ListenerSettings, "origins"): check_origin,
+                (ListenerSettings, "trusted_proxies"): parse_network,
+                (Rule, "who"): check_subject,
+                (Rule, "filters"): check_rule_filter,
             },
         )
 
@@ -317,16 +321,6 @@ def _listener_problems(
 
     if listener.proxy_protocol and not listener.trusted_proxies:
         yield Problem(f"{path}.proxy_protocol", "is of no use without trusted_proxies, from whom it would be believed")
-
-
-def _each(check: Callable[[str], object]) -> Callable[[tuple[str, ...] | None], None]:
-    """Return a check of every item of a list."""
-
-    def check_all(values: tuple[str, ...] | None) -> None:
-        for value in values or ():
-            check(value)
-
-    return check_all
 
 
 def _collide(one: Address, other: Address) -> bool:

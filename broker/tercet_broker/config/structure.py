@@ -19,6 +19,7 @@ from cattrs.errors import (
     AttributeValidationNote,
     BaseValidationError,
     ForbiddenExtraKeysError,
+    IterableValidationError,
     IterableValidationNote,
 )
 from cattrs.gen import make_dict_structure_fn, override
@@ -59,11 +60,18 @@ class Structurer:
     Args:
         folder: the folder of the configuration file.
         checks: {(class, attribute): what else its value must pass}.
+        item_checks: {(class, attribute): what each item of its list must pass}.
     """
 
-    def __init__(self, folder: Path, checks: Mapping[tuple[type, str], Check]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        checks: Mapping[tuple[type, str], Check],
+        item_checks: Mapping[tuple[type, str], Check],
+    ) -> None:
         self._folder = folder
         self._checks = checks
+        self._item_checks = item_checks
         self._converter = Converter(forbid_extra_keys=True, detailed_validation=True)
         hook = self._converter.register_structure_hook
         hook(bool, _structure_bool)
@@ -121,8 +129,8 @@ class Structurer:
 
         def structure_class(value: object, cls_: type) -> object:
             if not isinstance(value, dict):
-                example = _TABLES.get(cls, "a table")
-                raise InvalidValueError(f"must be a table, not {_describe(value)}", f"as in {example}")
+                example = f"as in {_TABLES[cls]}" if cls in _TABLES else None
+                raise InvalidValueError(f"must be a table, not {_describe(value)}", example)
             return structure(value, cls_)
 
         return structure_class
@@ -134,9 +142,12 @@ class Structurer:
         right type, the first error would hide the rest, and it would have no path.
         """
         check = self._checks.get((cls, attribute.name))
+        item_check = self._item_checks.get((cls, attribute.name))
 
         def structure_attribute(value: object, _: object) -> object:
             structured: object = self._converter.structure(value, attribute.type)  # type: ignore[arg-type]
+            if item_check is not None and isinstance(structured, tuple):
+                _check_items(structured, item_check, attribute.name)
             try:
                 if attribute.validator is not None:
                     attribute.validator(None, attribute, structured)
@@ -149,6 +160,20 @@ class Structurer:
             return structured
 
         return structure_attribute
+
+
+def _check_items(items: tuple[object, ...], check: Check, name: str) -> None:
+    """Check each item, and say of each that is wrong which it is, as cattrs does where one has the wrong type."""
+    errors: list[Exception] = []
+    for index, item in enumerate(items):
+        try:
+            check(item)
+        except ValueError as error:
+            found = error if isinstance(error, InvalidValueError) else InvalidValueError(str(error))
+            found.add_note(IterableValidationNote(f"{name}[{index}]", index, type(item)))
+            errors.append(found)
+    if errors:
+        raise IterableValidationError(f"in {name}", errors, tuple)
 
 
 def _reword(error: str) -> str:
