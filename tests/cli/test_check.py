@@ -21,6 +21,15 @@ def test_check_prints_a_configuration_that_passes_again(tmp_path: Path) -> None:
     assert CliRunner().invoke(tercet, ["check", str(again)]).stdout == first.stdout
 
 
+def test_quiet_check_prints_what_is_wrong_alone(tmp_path: Path) -> None:
+    result = CliRunner().invoke(tercet, ["check", "--quiet", str(CONFIG / "plain.toml")])
+    assert (result.exit_code, result.output) == (0, "")
+    (tmp_path / "wrong.toml").write_text("x = 1")
+    result = CliRunner().invoke(tercet, ["check", "-q", str(tmp_path / "wrong.toml")])
+    assert result.exit_code == 2
+    assert "unknown section" in result.stderr
+
+
 def test_check_says_what_is_wrong(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.toml"
     wrong.write_text("[limits]\nmax_mesage_size = 1\n")

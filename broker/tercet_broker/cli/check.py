@@ -11,8 +11,9 @@ from .exits import ExitCode
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
+@click.option("-q", "--quiet", is_flag=True, help="Print problems and warnings, and no configuration.")
 @click.pass_context
-def check(context: click.Context, file: Path) -> None:
+def check(context: click.Context, file: Path, *, quiet: bool) -> None:
     """Check a configuration FILE and print what it comes to.
 
     Prints the effective configuration, every default filled in, as TOML that
@@ -24,6 +25,7 @@ def check(context: click.Context, file: Path) -> None:
     Examples:
       tercet check tercet.toml
       tercet check tercet.toml > effective.toml
+      tercet check --quiet tercet.toml && kill -HUP PID
     """  # noqa: D301 - click wants the control character
     from .. import config  # noqa: PLC0415 - cattrs and structlog would slow down every other command
 
@@ -34,4 +36,5 @@ def check(context: click.Context, file: Path) -> None:
         context.exit(ExitCode.USAGE)
     for warning in (*config.warnings(loaded), *config.key_warnings(loaded)):
         click.echo(f"{file}: warning: {warning}", err=True)
-    click.echo(config.render(loaded), nl=False)
+    if not quiet:
+        click.echo(config.render(loaded), nl=False)
