@@ -149,6 +149,19 @@ async def test_close_without_a_reason_is_explained_by_the_last_error(broker: Scr
             await client.ping()
 
 
+async def test_page_of_a_proxy_is_not_told(broker: ScriptedBroker) -> None:
+    """nginx says 502 while the broker behind it is down, in HTML."""
+
+    async def refuse() -> None:
+        request, _ = await broker.request()
+        await request.reject(403, body=b"\n<html>\r\n<head><title>403 Forbidden</title></head></html>")
+
+    broker.nursery.start_soon(refuse)
+    with pytest.raises(tercet.CannotConnectError, match=r"answered with HTTP 403$"):
+        async with broker.connect():
+            pytest.fail("connected")
+
+
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 426])
 async def test_stops_after_these_statuses(broker: ScriptedBroker, status: int) -> None:
     """E-022, even with `wait`."""

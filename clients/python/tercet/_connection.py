@@ -397,6 +397,8 @@ def _ending_of_failure(failure: BaseException | None) -> Ending:
     if isinstance(failure, ConnectionRejected):
         status = failure.status_code
         body = (failure.body or b"").decode(errors="replace").strip()
+        if body.startswith("<"):  # a proxy's page, made for browsers; a broker writes a sentence
+            body = ""
         text = f"the handshake was answered with HTTP {status}" + (f": {body[:200]}" if body else "")
         return Ending(text, status=status, retry_after=read_retry_after(failure.headers), cause=failure)
     return Ending(f"the connection failed: {failure!r}", code=CloseCode.ABNORMAL, cause=failure)
