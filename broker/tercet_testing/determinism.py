@@ -68,14 +68,14 @@ class _Shuffler:
     """Stands where Trio keeps its generator."""
 
     policy: Policy
-    note: Callable[[str], None]
+    note: Callable[[str], None] | None
 
     def shuffle(self, batch: list[Any]) -> None:
         """Arrange a pass, which Trio has sorted by age and takes from its end."""
         if len(batch) < 2:  # noqa: PLR2004 - nothing to choose
             return
         run, held = self.policy.arrange(len(batch))
-        if held or run != sorted(run):
+        if self.note is not None and (held or run != sorted(run)):
             names = [", ".join(short_name(batch[place]) for place in places) for places in (run, held)]
             self.note(f"scheduling choice: {names[0]}" + (f"; held back: {names[1]}" if held else ""))
         if held:
@@ -92,11 +92,11 @@ class _Shuffler:
 
 
 @contextmanager
-def determined(policy: Policy, entropy: random.Random, note: Callable[[str], None]) -> Iterator[None]:
+def determined(policy: Policy, entropy: random.Random, note: Callable[[str], None] | None) -> Iterator[None]:
     """Make the Trio run that begins in this block repeat itself.
 
-    `entropy` stands in for `os.urandom`; `note` hears of each pass that does
-    not run in the order of the tasks' age (those held back in brackets).
+    `entropy` stands in for `os.urandom`; `note`, if there is one, hears of each
+    pass that does not run in the order of the tasks' age, and of who is held back.
     """
     state = random.getstate()
     was_collecting = gc.isenabled()

@@ -92,6 +92,7 @@ class _Pipe:
     def reset(self) -> None:
         self.is_reset = True
         self.segments.clear()
+        self.network.forget_pipe(self)
         self.changed.unpark_all()
 
 
@@ -170,6 +171,7 @@ class SimulatedStream(trio.abc.HalfCloseableStream):
             data = pipe.segments.popleft()[1]
             if not data:
                 self._is_at_end = True
+                self.network.forget_pipe(pipe)
                 break
             parts.append(data)
         self._rest = b"".join(parts)
@@ -286,7 +288,7 @@ class Network:
     _links: dict[tuple[str, str], Link] = field(factory=dict)  # {(from, to): link}
     _listeners: dict[str, SimulatedListener] = field(factory=dict)  # {host: listener}
     _streams: dict[SimulatedStream, None] = field(factory=dict)  # an ordered set
-    _pipes: list[_Pipe] = field(factory=list)
+    _pipes: dict[_Pipe, None] = field(factory=dict)  # an ordered set, of those that may still carry something
     _frozen: dict[str, None] = field(factory=dict)
     _down: dict[str, None] = field(factory=dict)
     _hosts: dict[str, None] = field(factory=dict)  # those that ever listened, dialled or were dialled
@@ -345,14 +347,18 @@ class Network:
             raise ConnectionRefusedError(f"{target} refuses connections")
         for stream in (near, far):
             self._streams[stream] = None
-        self._pipes += [out, back]
+        for pipe in (out, back):
+            self._pipes[pipe] = None
         self.note(f"{source} connected to {target}")
         return near
 
     def forget(self, stream: SimulatedStream) -> None:
         """Take a closed end off the list."""
         self._streams.pop(stream, None)
-        self._pipes = [pipe for pipe in self._pipes if not (pipe.is_ended and not pipe.segments)]
+
+    def forget_pipe(self, pipe: _Pipe) -> None:
+        """Take a direction off the list that was reset, or read to its end."""
+        self._pipes.pop(pipe, None)
 
     def add_host(self, host: str) -> None:
         """Make a host known before it listens or dials: to lay a slow line to it, or to begin with it cut off."""

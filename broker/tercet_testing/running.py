@@ -13,6 +13,7 @@ import trio.testing
 from attrs import field, frozen
 from structlog.typing import Processor
 
+from .books import Books
 from .chance import Choices, seed_of, stream
 from .determinism import determined, tripwires
 from .scheduling import POLICIES
@@ -103,9 +104,10 @@ def run_seed(
     within a Trio run.
     """
     kept = kept or Kept()
+    is_shown = kept.scheduling is not None  # the run is being shrunk: its schedule will be read
     delays = Choices(kept.seed_of(seed, "network"), kept.delays, extreme=kept.extreme)
     faults = Choices(kept.seed_of(seed, "faults"), kept.faults)
-    watch = Watch(Trace(), limit=limit)
+    watch, books = Watch(Trace(), limit=limit), Books()
     clock = trio.testing.MockClock(autojump_threshold=0)
     scheduling = Choices(kept.seed_of(seed, "scheduler"), kept.scheduling, clock.current_time)
     worlds: list[Simulation] = []
@@ -115,7 +117,7 @@ def run_seed(
         nonlocal seconds
         with tripwires(clock.current_time), trio.CancelScope() as watch.scope:
             async with trio.open_nursery() as nursery:
-                simulation = Simulation(seed, nursery, watch, faults, delays)
+                simulation = Simulation(seed, nursery, watch, faults, delays, books)
                 worlds.append(simulation)
                 await scenario(simulation)
                 await simulation.settle()
@@ -125,8 +127,7 @@ def run_seed(
     error: BaseException | None = None
 
     def note(order: str) -> None:
-        if kept.scheduling is not None:  # the run is being shrunk, or shown
-            watch.trace.note(clock.current_time(), order)
+        watch.trace.note(clock.current_time(), order)
 
     def note_log(_: object, level: str, entry: MutableMapping[str, Any]) -> NoReturn:
         what = ", ".join(f"{key}={value}" for key, value in entry.items() if key not in {"event", "exc_info"})
@@ -137,7 +138,8 @@ def run_seed(
         raise structlog.DropEvent
 
     with (
-        determined(POLICIES[policy](scheduling), stream(seed, "entropy"), note),
+        determined(POLICIES[policy](scheduling), stream(seed, "entropy"), note if is_shown else None),
+        books.watched(),
         _logging_to(note_log),
     ):
         try:
