@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from attrs import frozen
-from tests.simulation import test_chaos, test_fair_weather, test_reconnecting, test_slow_subscribers, test_subscribing
+from tests.simulation import (
+    test_chaos,
+    test_fair_weather,
+    test_operating,
+    test_reconnecting,
+    test_slow_subscribers,
+    test_subscribing,
+)
 
 from tercet_testing import run_seed
 from tercet_testing.suite import Totals
@@ -23,6 +30,7 @@ SCENARIOS: Sequence[tuple[str, Any, int]] = (
     ("many deliveries on a fast network", test_fair_weather.test_everything_is_prompt, 30),
     ("subscribes that race with publishes", test_subscribing.test_subscribes_racing_with_publishes, 30),
     ("a storm of reconnects", test_reconnecting.test_reconnect_storm, 30),
+    ("2,000 clients that come back after a restart", test_operating.test_reconnect_storm_after_a_restart, 2),
     ("a subscriber behind a slow line", test_slow_subscribers.test_slow_line, 30),
     ("faults of all kinds at all times", test_chaos.test_chaos, 12),
 )
