@@ -111,11 +111,12 @@ async def _gather(sim: Simulation) -> list[SimulatedClient]:
     return [crowd[number] for number in range(_CROWD)]
 
 
-@simulate(seeds=2, policies=["fair", "starve"], sometimes=["published while not all were back"])
+# (One seed, which runs twice: each takes a quarter of a minute. `--sim-seeds` runs more.)
+@simulate(seeds=1, policies=["fair", "starve"], sometimes=["published while not all were back"])
 async def test_reconnect_storm_after_a_restart(sim: Simulation) -> None:
     """2,000 clients are cut off at once: accepting keeps its rate, everyone is back, and no loss goes untold.
 
-    With every other seed the broker comes back with its memory, and nothing is lost.
+    With odd seeds the broker comes back with its memory, and nothing is lost.
     """
     # (At the end everybody is asked, one after the other: for so long, heartbeats would be most of what happens.)
     settings = attrs.evolve(small_broker(heartbeat=300), connections=ConnectionSettings(accepts=_RATE))
@@ -125,7 +126,7 @@ async def test_reconnect_storm_after_a_restart(sim: Simulation) -> None:
     crowd = await _gather(sim)
     feed = crowd[0]
     readers = [await read(sim, client, "news/#") for client in crowd[:: _CROWD // _LISTENERS]]
-    has_memory = sim.seed % 2 == 0
+    has_memory = sim.seed % 2 == 1
 
     def is_everyone_back() -> bool:
         return all(client.client.connected for client in crowd)
