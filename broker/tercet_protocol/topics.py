@@ -104,7 +104,10 @@ class Filter:
             prefix = mine
             if len(levels) != len(prefix):
                 return False
-        return all(want in (ONE, have) for want, have in zip(prefix, levels, strict=False))
+        for want, have in zip(prefix, levels, strict=False):  # noqa: SIM110 - a generator would double what it costs
+            if want not in (have, ONE):
+                return False
+        return True
 
     def contains(self, other: Filter) -> bool:
         """Tell whether this filter matches every topic that `other` matches.

@@ -18,11 +18,12 @@ from attrs import define, field
 from tests.benchmarks.replays import KINDS, fill
 from tests.soak.peer import GoneError, Peer
 
+from tercet_broker.cli.memory import spare_the_collector
 from tercet_broker.core import Broker
 from tercet_broker.runtime import Daemon, DaemonSettings, ListenerSettings, TimeoutSettings, open_daemon
 
 TOPICS = 100_000
-CROWDS = ((0, True), (1, True), (10, True), (40, False))  # (how many subscribe, whether they read)
+CROWDS = ((0, True), (1, True), (10, True), (40, False), (200, False))  # (how many subscribe, whether they read)
 _SETTINGS = DaemonSettings(listeners=(ListenerSettings("127.0.0.1:0"),), timeouts=TimeoutSettings(write=60))
 _PAUSE = 0.001  # seconds between two messages of the pair
 _LEAST = 500  # messages of the pair for each crowd
@@ -34,6 +35,7 @@ _PAGE_KIB = 4
 async def serve() -> None:
     """Be the daemon: print the URL, and serve until the input ends."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))  # errors alone
+    spare_the_collector()  # as the daemon does, before there is anything
     broker: Broker = fill(KINDS["retained"], TOPICS)
     broker.reopen()
     async with open_daemon(Daemon(_SETTINGS, broker=broker)) as urls:
@@ -49,7 +51,8 @@ class Round:
     Attributes:
         latencies: seconds that each message of the pair took.
         most: the most memory that the daemon had, in KiB.
-        received: bytes that the crowd got.
+        received: bytes that the crowd got …
+        seconds: … and how long the last of those that read took for it.
     """
 
     port: int
@@ -57,6 +60,7 @@ class Round:
     latencies: list[float] = field(factory=list)
     most: int = 0
     received: int = 0
+    seconds: float = 0.0
 
     def memory(self) -> int:
         """Return the daemon's resident size in KiB."""
@@ -96,13 +100,14 @@ class Round:
 
     async def read(self, peer: Peer) -> None:
         """Read until `live`, without looking at what comes before."""
-        tail = b""
+        began, tail = time.perf_counter(), b""
         while b'"op":"live"' not in tail:
             data = await peer.stream.receive_some(_READ)
             if not data:
                 raise GoneError
             self.received += len(data)
             tail = (tail + data)[-200:]
+        self.seconds = time.perf_counter() - began
 
 
 @click.command()
@@ -117,7 +122,7 @@ def main(is_daemon: bool) -> None:
         assert process.stdout is not None
         port = int(process.stdout.readline().rpartition(":")[2])
         click.echo(f"{TOPICS:,} retained values; the pair's messages in ms, the daemon's memory in KiB")
-        heads = ("messages", "median", "99 %", "slowest", "before", "most", "MB read")
+        heads = ("messages", "median", "99 %", "slowest", "before", "most", "MB read", "seconds")
         click.echo(f"{'crowd':<16}" + "".join(f"{head:>10}" for head in heads))
         for count, reads in CROWDS:
             one = Round(port, process.pid)
@@ -127,7 +132,9 @@ def main(is_daemon: bool) -> None:
             middle, high, most = (taken[int(len(taken) * part)] * 1e3 for part in (0.5, 0.99, 0.999999))
             name = f"{count} that read" if reads else f"{count} that do not"
             times = f"{middle:>10.2f}{high:>10.2f}{most:>10.2f}"
-            click.echo(f"{name:<16}{len(taken):>10,}{times}{before:>10,}{one.most:>10,}{one.received / 1e6:>10.1f}")
+            click.echo(
+                f"{name:<16}{len(taken):>10,}{times}{before:>10,}{one.most:>10,}{one.received / 1e6:>10.1f}{one.seconds:>10.2f}"
+            )
         assert process.stdin is not None
         process.stdin.close()
 

@@ -212,6 +212,22 @@ def test_replays_take_turns(make_world: Callable[..., World]) -> None:
     assert seqs(events, sub=1) == list(range(1, 51))
 
 
+def test_replay_that_is_not_begun_at_once_comes_with_the_next_page(world: World) -> None:
+    """[S-005]: where many subscribe at once; what is published meanwhile is part of it."""
+    publisher, peer = world.join(), world.join()
+    world.broker.begin_replay = lambda _: None
+    publisher.publish("t")
+    peer.send("subscribe", id=1, filter="t", last=5)
+    publisher.publish("t")
+    peer.flush()
+    (subscribed,) = peer.arrived()
+    assert (subscribed["live"], subscribed["seq"]) == (False, 1)
+    assert peer.session.outbox.is_behind
+    events = peer.take()
+    assert seqs(events, sub=1) == [1, 2]
+    assert events[-1] == {"op": "live", "sub": 1, "seq": 2}
+
+
 def test_replay_looks_at_a_bounded_number_of_records_in_a_step(world: World) -> None:
     """A rare topic in a long log: each step is short, and each gets on."""
     publisher, peer = world.join(), world.join()

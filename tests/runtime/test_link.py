@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
 
-from tercet_broker.core import BrokerSettings, HistorySettings, LimitSettings, NamespaceSettings, Session
+from tercet_broker.core import BrokerSettings, HistorySettings, LimitSettings, NamespaceSettings, Session, paging
 from tercet_broker.core.replay import SCAN
 from tercet_broker.runtime import Connection, DaemonSettings, TimeoutSettings
 from tercet_broker.runtime.frames import Frame, FrameReader
@@ -207,9 +207,9 @@ async def test_long_search_is_not_taken_for_a_client_that_takes_nothing(
     settings = DaemonSettings(broker=broker_settings, timeouts=TimeoutSettings(write=3.0, heartbeat=1000.0))
     advance = Session.advance
 
-    def advance_slowly(self: Session, most: int = SCAN) -> None:
+    def advance_slowly(self: Session) -> None:
         autojump_clock.jump(2.0)
-        advance(self, most)
+        advance(self)
 
     async with serve(settings) as broker:
         peer = await broker.peer()
@@ -220,7 +220,33 @@ async def test_long_search_is_not_taken_for_a_client_that_takes_nothing(
         await peer.say(op="subscribe", id=2, filter="t/none/+", last=5)
         await peer.expect("subscribed", id=2, live=False)
         await peer.expect("live", sub=2)
-        assert trio.current_time() - began == 20.0
+        assert trio.current_time() - began == 18.0, "the first page was looked at with the request"
+
+
+async def test_subscribes_of_one_pass_leave_their_replays_to_the_next_ones(
+    serve: Serve, autojump_clock: MockClock, tools: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are at once, only a few begin their replays then; the others do in turns."""
+    advance, pages = paging.advance, list[str]()
+
+    def advance_slowly(session: Session, *most: int) -> None:
+        autojump_clock.jump(0.0015)
+        pages.append("at once" if most else "in turns")
+        advance(session, *most)
+
+    async with serve() as broker:
+        peer = await broker.peer()
+        await peer.connect()
+        await peer.say(op="publish", id=2, topic="t/some", data=1, retain=True)
+        await peer.expect("published", id=2)
+        monkeypatch.setattr(paging, "advance", advance_slowly)
+        await peer.raw(b"".join(tools.say(op="subscribe", id=number, filter="t/#") for number in range(3, 13)))
+        subscribed = [("subscribed", {"id": number}) for number in range(3, 13)]
+        replayed = [(("message", {"sub": number}), ("live", {"sub": number})) for number in range(3, 13)]
+        at_once = [subscribed[0], *replayed[0], subscribed[1], *replayed[1]]
+        for op, fields in (*at_once, *subscribed[2:], *itertools.chain(*replayed[2:])):
+            await peer.expect(op, **fields)
+    assert pages == ["at once"] * 2 + ["in turns"] * 8
 
 
 async def test_client_that_takes_a_little_is_not_cut(

@@ -85,6 +85,20 @@ async def test_turn_that_nobody_waits_for_is_at_once() -> None:
     assert done == [0, 1, 2]
 
 
+def test_turn_now_is_there_while_the_pass_has_time() -> None:
+    """And who waits for a turn ends what was refused: the next pass has its share again."""
+    reading = Reading(HandClock())
+
+    async def main() -> None:
+        found = [reading.turns.take_now(lambda: reading.page(0)) for _ in range(4)]
+        assert found == [True, True, False, False]
+        await reading.turns.take(lambda: reading.page(0))
+        assert reading.turns.take_now(lambda: reading.page(0))
+
+    trio.run(main, clock=reading.clock)
+    assert reading.read[0] == 4
+
+
 def test_cancelled_reader_leaves_its_turn_to_others() -> None:
     """Wherever it waits: parked, for the next pass, or woken."""
     reading = Reading(HandClock())

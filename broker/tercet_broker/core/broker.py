@@ -72,6 +72,10 @@ class BrokerStatistics:
         return (*(item.account for item in self.sessions), *(item.account for item in self.namespaces))
 
 
+def _call(step: Callable[[], None]) -> None:
+    step()
+
+
 @define(eq=False)
 class Broker:
     """All that is shared between connections.
@@ -82,6 +86,8 @@ class Broker:
         server: how it introduces itself in `connected`.
         heartbeat: what `connected` promises of pings, in seconds; keeping it is the runtime's.
         access: who may come in, and do what; changed by `set_access` and `set_rules`.
+        begin_replay: called in the step of a `subscribe` with what queues the first few messages of its replay: does
+            that, or leaves it to the next page.
         changeover: which sessions have not complied with that yet.
         epoch: the epoch of all its sequences, which live as long as it does.
         fan_out: what was published and is not in the queues yet.
@@ -95,6 +101,7 @@ class Broker:
     server: str = "tercet"
     heartbeat: float = 25.0
     access: Access = field(factory=Access, repr=False)
+    begin_replay: Callable[[Callable[[], None]], object] = field(default=_call, init=False, repr=False)
     epoch: str = field(init=False)
     fan_out: FanOut = field(factory=FanOut, init=False, repr=False)
     spanning: FilterIndex[Outbox] = field(factory=FilterIndex, init=False, repr=False)

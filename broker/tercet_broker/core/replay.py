@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from heapq import merge
-from itertools import islice
+from itertools import islice, repeat
 
 from attrs import define, field, frozen
 
@@ -126,15 +126,25 @@ class Replay:
         namespace, filter_, through = self.namespace, self.filter, self.through
         beyond = namespace.beyond_run(filter_, max(self.read, self.beyond_after), through, SCAN)
         values = namespace.retained_values(filter_, self.read, through, SCAN) if self.with_retained else []
-        # One that is both comes once, and first as what it is in the log.
-        both = merge(
-            ((record.seq, False, record) for record in beyond), ((record.seq, True, record) for record in values)
-        )
-        for seq, is_value, record in islice(both, SCAN):
+        connection, matches = self.connection, filter_.matches_levels
+        for record, is_value in islice(_in_order(beyond, values), SCAN):
+            seq = record.seq
             if seq == self.read:
-                continue
+                continue  # one that is both comes once, as what it is in the log
             self.read = seq
-            if record.muted != self.connection and filter_.matches_levels(record.topic.levels):
+            if record.muted != connection and matches(record.topic.levels):
                 yield record, is_value
         if len(beyond) + len(values) < SCAN:
             self.read = through
+
+
+def _in_order(of_log: list[Record], values: list[Record]) -> Iterator[tuple[Record, bool]]:
+    """Return (record, whether it is there as a retained value) by seq; of the same seq, that of the log first."""
+    from_log, retained = zip(of_log, repeat(False)), zip(values, repeat(True))
+    if not of_log:
+        return retained
+    return merge(from_log, retained, key=_seq_of_first)
+
+
+def _seq_of_first(pair: tuple[Record, bool]) -> int:
+    return pair[0].seq

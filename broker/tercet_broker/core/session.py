@@ -7,6 +7,7 @@ its queue when it returns, and the deliveries to others on their way (fanout.py)
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, assert_never
 
 from attrs import define, field, frozen
@@ -56,7 +57,7 @@ from .namespace import Namespace
 from .outbox import Outbox
 from .queued import Delivery, Newest
 from .reading import parse_valid_filter, read_history, start_replay
-from .replay import SCAN, Loss
+from .replay import Loss
 from .rules import Action
 from .settings import Overflow
 from .subscription import Subscription
@@ -65,7 +66,7 @@ if TYPE_CHECKING:
     from .broker import Broker
 
 # Messages of a replay that are queued in the step of its `subscribe`: short ones are over with that. After a restart
-# everybody subscribes at once, and what is left comes in turns.
+# everybody subscribes at once, and what is left comes in turns, as all of it does where time is short.
 _AT_ONCE = 32
 
 
@@ -364,7 +365,7 @@ class Session:
         else:
             self.replaying.append(subscription)
             self.outbox.is_behind = True
-            self.advance(_AT_ONCE)
+            self.broker.begin_replay(partial(paging.advance, self, _AT_ONCE))
 
     def _unsubscribe(self, request: Unsubscribe) -> None:
         subscription = self.subscriptions.pop(request.sub, None)
@@ -393,9 +394,9 @@ class Session:
 
     # Where it is subscribed
 
-    def advance(self, most: int = SCAN) -> None:
-        """Queue the next page of the replays (`paging.advance`); `most` messages of it."""
-        paging.advance(self, most)
+    def advance(self) -> None:
+        """Queue the next page of the replays (`paging.advance`)."""
+        paging.advance(self)
 
     def send_gap(self, subscription: Subscription, loss: Loss) -> None:
         """Tell a subscription what it will not get."""

@@ -134,6 +134,7 @@ class Daemon:
         """Join the parts."""
         self.broker.fan_out.settle_soon = self._flusher.call
         self._flusher.fan_out = self.broker.fan_out
+        self.broker.begin_replay = self._turns.take_now
         self.broker.changeover.soon = self._changed.unpark
         self.broker.users.limit = self.settings.connections.per_user
         self.broker.access = _access(self.settings.auth, self.settings.rules)

@@ -38,13 +38,23 @@ class Turns:
                     await self._parked.park()
                 else:
                     await self._lead()
-            began = trio.current_time()
-            try:
-                step()
-            finally:
-                self._spent += trio.current_time() - began
+            self._do(step)
         finally:
             self._parked.unpark(count=_WOKEN)
+
+    def take_now(self, step: Callable[[], None]) -> bool:
+        """Do `step` if the pass has time left for that; return whether it has."""
+        if self._spent >= _SHARE:
+            return False
+        self._do(step)
+        return True
+
+    def _do(self, step: Callable[[], None]) -> None:
+        began = trio.current_time()
+        try:
+            step()
+        finally:
+            self._spent += trio.current_time() - began
 
     async def _lead(self) -> None:
         """Wait for the next pass."""
