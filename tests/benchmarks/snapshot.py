@@ -132,9 +132,8 @@ def main(is_daemon: bool) -> None:
             middle, high, most = (taken[int(len(taken) * part)] * 1e3 for part in (0.5, 0.99, 0.999999))
             name = f"{count} that read" if reads else f"{count} that do not"
             times = f"{middle:>10.2f}{high:>10.2f}{most:>10.2f}"
-            click.echo(
-                f"{name:<16}{len(taken):>10,}{times}{before:>10,}{one.most:>10,}{one.received / 1e6:>10.1f}{one.seconds:>10.2f}"
-            )
+            read = f"{one.received / 1e6:>10.1f}{one.seconds:>10.2f}"
+            click.echo(f"{name:<16}{len(taken):>10,}{times}{before:>10,}{one.most:>10,}{read}")
         assert process.stdin is not None
         process.stdin.close()
 
