@@ -114,9 +114,83 @@ def test_end_is_told_before_anything_that_could_be_taken_for_the_subscriptions(s
     peer = stage.join("ann", "news/#", "news/open/+", "#")
     stage.change(LESS)
     stage.publish("news/secret", "news/open/x")
+    assert heard(peer) == []
+    stage.finish()
     assert heard(peer) == [-2, -4, "news/open/x"]
+
+
+def test_what_comes_behind_a_message_that_waits_waits_as_well(stage: Stage) -> None:
+    """One order, also where it is for another subscription, in another namespace, or was matched before."""
+    torn, other = stage.join("ann", "news/#", "news/open/+", "other/x"), stage.join("bob", "news/open/+", "other/x")
+    stage.change(LESS)
+    stage.publish("other/x", "news/open/x", "other/x", "news/open/y", "other/x")
+    assert heard(torn) == ["other/x"]
+    assert heard(other) == ["other/x", "news/open/x", "other/x", "news/open/y", "other/x"]
+    stage.finish()
+    assert heard(torn) == [-2, "news/open/x", "other/x", "news/open/y", "other/x"]
+    stage.publish("other/x")
+    assert (heard(torn), heard(other)) == (["other/x"], ["other/x"])
+
+
+def test_what_waits_is_there_before_the_reply_to_a_request(stage: Stage) -> None:
+    peer = stage.join("ann", "news/#", "news/open/+")
+    stage.change(LESS)
+    stage.publish("news/open/x")
+    peer.send("ping", id=9)
+    stage.publish("news/open/y")
+    assert heard(peer) == [-2, "news/open/x", "pong", "news/open/y"]
     stage.finish()
     assert heard(peer) == []
+
+
+def test_what_waits_comes_before_the_next_change(stage: Stage) -> None:
+    """A-020: by that it might be forbidden."""
+    peer = stage.join("ann", "news/#", "news/open/+")
+    stage.change(LESS)
+    stage.publish("news/open/x")
+    stage.change(rules("other/#"))
+    stage.publish("news/open/x")
+    stage.finish()
+    assert heard(peer) == [-2, "news/open/x", -3]
+
+
+def test_who_leaves_gets_nothing_that_waits_and_keeps_nobody(stage: Stage) -> None:
+    leaves, stays = (stage.join(name, "news/#", "news/open/+") for name in ("ann", "bob"))
+    stage.change(LESS)
+    stage.publish("news/open/x")
+    leaves.hang_up()
+    stage.publish("news/open/y")
+    stage.finish()
+    assert heard(stays) == [-2, "news/open/x", "news/open/y"]
+    assert not stage.world.broker.changeover.withheld.waiting
+
+
+@pytest.mark.parametrize(("bound", "count"), [("_MESSAGES", 2), ("_BYTES", 150)])
+def test_what_waits_is_bounded(stage: Stage, monkeypatch: pytest.MonkeyPatch, bound: str, count: int) -> None:
+    """More than that is not kept: then all for whom it is comply at once."""
+    monkeypatch.setattr(f"tercet_broker.core.withheld.{bound}", count)
+    peers = [stage.join(f"u{number}", "news/#", "news/open/+") for number in range(3)]
+    stage.change(LESS)
+    stage.publish("news/open/x")
+    assert [heard(peer) for peer in peers] == [[]] * 3
+    stage.publish("news/open/y", "news/open/z")
+    assert [heard(peer) for peer in peers] == [[-2, "news/open/x", "news/open/y", "news/open/z"]] * 3
+
+
+def test_what_waits_is_not_lost_to_the_log(make_world: Callable[..., World]) -> None:
+    """Who is served from the log from now on, for having been slow, begins behind what was offered until then."""
+    namespace = NamespaceSettings(history=HistorySettings(messages=100))
+    stage = Stage(make_world(namespace, outbox_messages=4, slow_seconds=1.5))
+    peer = stage.join("ann", "news/#", "news/open/+")
+    stage.publish(*["news/open/x"] * 3)
+    stage.world.wait(1)
+    peer.session.look(stage.world.now)
+    stage.change(LESS)
+    stage.publish("news/open/y")
+    peer.session.look(stage.world.now + 2)
+    assert peer.session.outbox.cursors
+    stage.publish("news/open/z")
+    assert heard(peer)[:6] == [*["news/open/x"] * 3, -2, "news/open/y", "news/open/z"]
 
 
 def test_end_is_told_before_a_position(stage: Stage) -> None:
@@ -296,12 +370,23 @@ CHANGES = st.lists(
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # it makes a world each time
-@given(st.lists(st.sampled_from(["a/x", "a/+", "a/#", "+/x", "#", "b/x"]), min_size=1, max_size=3), CHANGES)
+@given(
+    st.lists(st.sampled_from(["a/x", "a/+", "a/#", "+/x", "#", "b/x"]), min_size=1, max_size=3),
+    CHANGES,
+    st.sampled_from([None, Overflow.CONFLATE]),
+    st.booleans(),
+)
 def test_each_subscription_gets_what_it_would_if_all_were_carried_out_at_once(
-    make_world: Callable[..., World], filters: list[str], changes: list[tuple[str, Any]]
+    make_world: Callable[..., World],
+    filters: list[str],
+    changes: list[tuple[str, Any]],
+    policy: Overflow | None,
+    settles_later: bool,
 ) -> None:
     """Message for message, for two connections; and its end comes before what is newer than what it was refused."""
-    later, at_once = (Stage(make_world()) for _ in range(2))
+    later, at_once = (
+        Stage(make_world(NamespaceSettings(overflow=policy), settles_later=settles_later)) for _ in range(2)
+    )
     at_once.world.broker.changeover.soon = None
     later.world.broker.changeover.at_once = 1
     pairs = [(later.join(name, *filters), at_once.join(name, *filters)) for name in ("ann", "bob")]

@@ -162,6 +162,7 @@ class Broker:
         self._change(Change(access, review, moment))
 
     def _change(self, change: Change) -> None:
+        self.changeover.release()
         self.fan_out.settle()  # what was published before goes to those who might have it then
         self.access = change.access
         self.spanning.invalidate()  # what topics have cached of who gets them

@@ -12,7 +12,8 @@ What is published meanwhile is for those subscriptions alone that stand under
 the new rules (`targets`), so nobody can tell that the others have not ended yet:
 they get nothing more, and `unsubscribed` comes before anything that could be
 taken for theirs. The one case in which something could is a connection that has
-one of each kind for the same topic. It complies before the message goes out.
+one of each kind for the same topic. For it the message waits until it has
+complied, and so does all that comes behind it (withheld.py).
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ from .access import Access, Review
 from .identity import Identity
 from .moment import Moment
 from .rules import UNKNOWN, Action, Grants, Names, both
+from .withheld import Withheld
 
 if TYPE_CHECKING:
+    from .log import Record
     from .outbox import Outbox
     from .session import Session
     from .topic import Topic
@@ -84,6 +87,7 @@ class Changeover:
         at_once: subscriptions that are looked at in one step. Each may have to end, at some 10 µs.
         generation: how many changes there were; a session that has the same number has complied.
         is_open: whether there may be sessions that have not.
+        withheld: what waits for those that have not.
     """
 
     sessions: Mapping[int, Session] = field(repr=False)
@@ -91,6 +95,8 @@ class Changeover:
     at_once: int = 256
     generation: int = 0
     is_open: bool = False
+    withheld: Withheld = field(factory=Withheld, repr=False)
+    _waiting: dict[Topic, dict[Outbox, None]] = field(factory=dict, repr=False)  # {topic: for whom its messages wait}
     _changes: list[Change] = field(factory=list, repr=False)  # the last ones: all that some session has not heard of
 
     def begin(self, change: Change) -> None:
@@ -120,6 +126,12 @@ class Changeover:
             # There may have been changes meanwhile, which those that were first have not heard of.
             del self._changes[: len(self._changes) - (self.generation - target)]
             self.is_open = bool(self._changes)
+        self._waiting.clear()
+
+    def release(self) -> None:
+        """Have all comply for whom something waits: it is theirs by what is in force now. One step, however long."""
+        for outbox in self.withheld.waiting:
+            self.sessions[outbox.connection].comply()
 
     def outlook(self, session: Session) -> Outlook | None:
         """Return what the changes that a session has not heard of come to; None if it is nobody who is wanted."""
@@ -134,26 +146,38 @@ class Changeover:
         return Outlook(identity, found)
 
     def targets(self, topic: Topic, find: Callable[[], Hits]) -> dict[Outbox, None]:
-        """Return who gets what is published to a topic.
+        """Return who gets what is published to a topic at once; the others `withhold` takes care of.
 
         Call it while `is_open`. `find` returns the hits as they are at the time.
         """
-        while True:
-            standing, torn = self._sort(topic, find())
-            if not torn:
-                return standing
-            for session in torn:
-                session.comply()
+        standing, falling = self._sort(topic, find())
+        waiting = {outbox: None for outbox in standing if outbox in falling or outbox in self.withheld}
+        self._waiting[topic] = waiting
+        return {outbox: None for outbox in standing if outbox not in waiting} if waiting else standing
 
-    def _sort(self, topic: Topic, hits: Hits) -> tuple[dict[Outbox, None], list[Session]]:
-        """Return who has a subscription that stands, and who of them has one that does not.
+    def withhold(self, record: Record, *, is_newest: bool) -> bool:
+        """Have a message wait for those who would get it, but have to be told something first.
+
+        Call it while `is_open`, after `targets` of its topic. Returns whether what `targets` has said of any topic
+        is void now.
+        """
+        waiting = self._waiting.get(record.topic)
+        if not waiting:
+            return False
+        is_void = self.withheld.add(record, waiting, is_newest=is_newest)
+        if self.withheld.is_full:
+            self.release()
+        return is_void
+
+    def _sort(self, topic: Topic, hits: Hits) -> tuple[dict[Outbox, None], dict[Outbox, None]]:
+        """Return who has a subscription that stands, and who has one that does not.
 
         Most differ in nothing but their names, and are looked at by the kind, not one by one.
         """
         apart = frozenset[str]().union(*(change.access.rules.names for change in self._changes))
         are_reviewed = any(change.review is not None for change in self._changes)
         standing: dict[Outbox, None] = {}
-        falling: dict[Outbox, Session] = {}
+        falling: dict[Outbox, None] = {}
         for filter_, outboxes in hits:
             known: dict[tuple[int, str | bool, frozenset[str]], Names] = {}
             for outbox in outboxes:
@@ -168,8 +192,8 @@ class Changeover:
                 if names is None or user in names:
                     standing[outbox] = None
                 elif session.generation != self.generation:
-                    falling[outbox] = session
-        return standing, [session for outbox, session in falling.items() if outbox in standing]
+                    falling[outbox] = None
+        return standing, falling
 
     def _who(self, session: Session, filter_: Filter, topic: Topic) -> Names:
         """Return who, of all that differ from a session in their names only, gets a topic's messages by a filter."""

@@ -208,6 +208,8 @@ class Namespace:
             topic.targets = self._match(topic)
             topic.version = version
         targets = topic.targets
+        if self.changeover.is_open and self.changeover.withhold(record, is_newest=self.conflates):
+            self.spanning.invalidate()
         if self.conflates:
             for_others = [outbox for outbox in targets if not record.muted or outbox is not origin]
             self.fan_out.replace(record, for_others)

@@ -282,6 +282,9 @@ class Session:
         if moment is not None:
             self._assume(outlook.identity, moment)
         self._regrant(outlook)  # (nothing cached is void: who gets what was decided by the same outlook)
+        if self.outbox in changeover.withheld and self.survives_settling():
+            changeover.withheld.hand_over(self.outbox)
+            self.broker.spanning.invalidate()  # nothing waits for it any more
         return looked_at
 
     def lapse(self) -> None:
@@ -563,9 +566,10 @@ class Session:
 
     def _shorten(self) -> None:
         """Do what the namespace says of which most is queued."""
+        self.comply()  # and get what waits for that, before it is settled what is to be read from the log
         outbox = self.outbox
         delivery = outbox.of_most()
-        if delivery is None:
+        if delivery is None or self.is_ended:
             return
         namespace = self._namespace_of(delivery)
         match namespace.settings.policy:
@@ -594,6 +598,7 @@ class Session:
         self.is_ended = True
         for subscription in self.subscriptions.values():
             self._detach(subscription)
+        self.broker.changeover.withheld.discard(self.outbox)
         self.subscriptions.clear()
         if self.is_connected:
             self.broker.users.leave(self.user)
