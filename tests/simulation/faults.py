@@ -290,7 +290,7 @@ def _drop_without_a_word(self: LossNotice, *_: int) -> None:
 
 
 def _keep_the_oldest(self: Outbox, record: Record) -> bool:
-    place = self._newest.get(record.topic.name)
+    place = self.newest.get(record.topic.name)
     if place is None:
         return _offer_newest(self, record)
     for books in (self.account, record.account):
@@ -300,9 +300,9 @@ def _keep_the_oldest(self: Outbox, record: Record) -> bool:
 
 
 def _notify_and_keep_places(self: Outbox, frame: bytes) -> None:
-    places = self._newest
+    places = self.newest
     _notify(self, frame)
-    self._newest = places
+    self.newest = places
 
 
 # The end of connections

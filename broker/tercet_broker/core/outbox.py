@@ -25,22 +25,20 @@ reports that with `sent`. A run that finds nothing queued is written at once
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attrs import define, field
 
 from .accounting import Account, DropReason
 from .fanout import FanOut
+from .frame_queue import NOTHING, FrameQueue
 from .log import Record
-from .queued import Delivery, Item, LossNotice, Newest, Notice, ReplayedFrame, Run, seq_range
+from .queued import Delivery, LossNotice, Newest, Notice, ReplayedFrame, Run
+from .relief import SHARE, Relief, find_most
 from .rules import Grants
 
 if TYPE_CHECKING:
     from .catching_up import Cursor
-
-# A long queue that overflows is relieved of this part of its length at once: each time it is walked through.
-_RELIEF = 16
-_NOTHING: dict[Any, Any] = {}  # never written to
 
 
 def take_nothing(_: bytes) -> int:
@@ -49,22 +47,17 @@ def take_nothing(_: bytes) -> int:
 
 
 @define(eq=False)
-class Outbox:
-    """The queue of one connection. All methods are synchronous and never wait.
+class Outbox(FrameQueue):
+    """The queue of one connection, and what may come into it. All methods are synchronous and never wait.
 
     Attributes:
         connection: the number of the connection that it belongs to.
-        account: the books of this connection.
         fan_out: where deliveries come from; settled before a notice that must come behind them.
-        wake: called when the first frame comes into an empty queue.
         write: what takes bytes while the queue is empty: sends what can be sent without waiting, and
             returns how many bytes that was. Raises OSError where `wake` had better look what is the matter.
         overflow: called with a delivery for which there is no room; returns whether the connection goes on.
         is_behind: whether there will be more once this is sent: somebody waits for that to queue a page of replay.
         sent_at: when the socket last took anything, by the clock of whoever writes.
-        bytes_sent: bytes that it has taken so far, of all kinds.
-        size: bytes queued, of all kinds.
-        notices: how many of them are queued.
         grants: what its connection may be sent; None for everything.
         is_held: whether the connection is not to be read from for another reason: its token is being verified.
         cursors: {books of a namespace: how far it is there}, where it is served from the log instead of live.
@@ -75,28 +68,15 @@ class Outbox:
     max_messages: int
     max_bytes: int
     max_notices: int
-    wake: Callable[[], None] = field(repr=False)
     overflow: Callable[[Delivery], bool] = field(repr=False)
-    account: Account = field(factory=Account)
     fan_out: FanOut = field(factory=FanOut, repr=False)
     is_behind: bool = False
     write: Callable[[bytes], int] = field(default=take_nothing, repr=False)
     sent_at: float = 0.0
-    bytes_sent: int = 0
-    size: int = 0
-    notices: int = 0
     grants: Grants | None = field(default=None, repr=False)
     is_held: bool = False
-    cursors: Mapping[Account, Cursor] = field(default=_NOTHING, repr=False)
+    cursors: Mapping[Account, Cursor] = field(default=NOTHING, repr=False)
     slow_since: float | None = None
-    _items: list[Item] = field(factory=list, repr=False)  # (an empty deque takes ten times the memory)
-    # (Shared while they are empty, as they almost always are: a dict takes memory.)
-    _newest: dict[str, Newest] = field(default=_NOTHING, repr=False)  # {topic: its place}, behind the last notice
-    # The gaps at the end of the queue, of namespaces of which nothing is queued that could be dropped instead.
-    _last_gaps: dict[Account, LossNotice] = field(default=_NOTHING, repr=False)
-    _notice_bytes: int = 0
-    _sent_of_first: int = 0  # bytes of the first item that the socket has taken already
-    _awake: bool = False
     _is_sealed: bool = False
     _is_cut_off: bool = False  # takes notices, and no deliveries any more
     _is_odd: bool = False  # an offer has to look at more than the room: sealed, cut off, behind, or a gap at the end
@@ -114,7 +94,7 @@ class Outbox:
     @property
     def is_half_full(self) -> bool:
         """Whether its deliveries take more than half of the room."""
-        return self.account.queued * 2 > self.max_messages or (self.size - self._notice_bytes) * 2 > self.max_bytes
+        return self.account.queued * 2 > self.max_messages or (self.size - self.notice_bytes) * 2 > self.max_bytes
 
     def offer(self, delivery: Delivery) -> bool:
         """Queue a delivery; return False if the connection is over for want of room.
@@ -122,17 +102,13 @@ class Outbox:
         Not if it is served from the log in that namespace: it will find it there.
         """
         account, books, size = self.account, delivery.account, len(delivery.frame)
-        if (
-            account.queued >= self.max_messages
-            or self.size - self._notice_bytes + size > self.max_bytes
-            or self._is_odd
-        ):
+        if account.queued >= self.max_messages or self.size - self.notice_bytes + size > self.max_bytes or self._is_odd:
             return self._offer_carefully(delivery, size)
         account.offered += 1
         books.offered += 1
         account.queued += 1
         books.queued += 1
-        self._append(delivery, size)
+        self.append(delivery, size)
         return True
 
     def _offer_carefully(self, delivery: Delivery, size: int) -> bool:
@@ -155,7 +131,7 @@ class Outbox:
         """Tell whether so many more deliveries, of so many bytes together, would be taken."""
         return (
             self.account.queued + count <= self.max_messages
-            and self.size - self._notice_bytes + size <= self.max_bytes
+            and self.size - self.notice_bytes + size <= self.max_bytes
             and not self._is_sealed
             and not self._is_cut_off
         )
@@ -169,9 +145,11 @@ class Outbox:
         for books in (self.account, delivery.account):
             books.offered += 1
             books.queued += 1
-        if self._last_gaps.pop(delivery.account, None) is not None:
+        if self._is_odd:
+            if self.relief is not None:
+                self.relief.last_gaps.pop(delivery.account, None)
             self._note_odd()
-        self._append(delivery, len(delivery.frame))
+        self.append(delivery, len(delivery.frame))
 
     def refuse(self, delivery: Delivery) -> None:
         """Count a delivery as offered and dropped."""
@@ -185,7 +163,7 @@ class Outbox:
         account, count, size = self.account, run.count, run.size
         if (
             account.queued + count > self.max_messages
-            or self.size - self._notice_bytes + size > self.max_bytes
+            or self.size - self.notice_bytes + size > self.max_bytes
             or self._is_odd
         ):
             return all(self.offer(record) for record in run.records)
@@ -195,9 +173,9 @@ class Outbox:
         books.offered += count
         books.queued += count
         self.size += size
-        self._items.append(run)
-        if not self._awake:
-            self._awake = True
+        self.items.append(run)
+        if not self.is_awake:
+            self.is_awake = True
             self.wake()
         return True
 
@@ -207,7 +185,7 @@ class Outbox:
         Then it is in the connection's books, and the namespace's are for the
         caller to keep. What it did not take is queued, and in both.
         """
-        if self._awake or self._is_odd:
+        if self.is_awake or self._is_odd:
             self.offer_run(run)
             return False
         size = run.size
@@ -242,15 +220,15 @@ class Outbox:
             elif taken:
                 self.take(record)
                 self.size -= taken
-                self._sent_of_first, taken = taken, 0
+                self.sent_of_first, taken = taken, 0
             elif not self.offer(record):
                 return
 
     def offer_newest(self, record: Record) -> bool:
         """Queue a message in place of the queued one of its topic, if no notice has come between them."""
         name, frame = record.topic.name, record.frame
-        place = self._newest.get(name)
-        if place is None or self._is_sealed or (self._sent_of_first and self._items[0] is place):
+        place = self.newest.get(name)
+        if place is None or self._is_sealed or self.is_begun(place):
             place = Newest(name, frame, record.account, record.seq, record.seq)
             if not self.has_room(len(frame)):
                 return self._call_overflow(place)
@@ -261,13 +239,13 @@ class Outbox:
             books.conflated += 1
         self.size += len(frame) - len(place.frame)
         place.frame, place.seq = frame, record.seq
-        return self.size - self._notice_bytes <= self.max_bytes or self.overflow(place)
+        return self.size - self.notice_bytes <= self.max_bytes or self.overflow(place)
 
     def _take_newest(self, place: Newest) -> None:
         self.take(place)
-        if not self._newest:
-            self._newest = {}
-        self._newest[place.topic] = place
+        if not self.newest:
+            self.newest = {}
+        self.newest[place.topic] = place
 
     def relieve(self, namespace: str, epoch: str, books: Account, arriving: Record | Newest | None) -> None:
         """Drop the oldest live deliveries of a namespace until there is room for `arriving`, and queue that.
@@ -276,11 +254,13 @@ class Outbox:
         arriving one is. Without one, drop until the queue is half full.
         Replays stay: what they miss would be another gap.
         """
-        is_queued = arriving is None or (isinstance(arriving, Newest) and self._newest.get(arriving.topic) is arriving)
+        is_queued = arriving is None or (isinstance(arriving, Newest) and self.newest.get(arriving.topic) is arriving)
         size, count = (0, 0) if is_queued or arriving is None else (len(arriving.frame), 1)
-        share = 2 if arriving is None else _RELIEF
-        if books not in self._last_gaps:
-            self._drop_oldest(
+        share = 2 if arriving is None else SHARE
+        relief = self.relief = self.relief or Relief()
+        if books not in relief.last_gaps:
+            relief.drop_oldest(
+                self,
                 LossNotice(b"", books, namespace, epoch, 0, 0),
                 self.max_messages - self.max_messages // share - count,
                 self.max_bytes - self.max_bytes // share - size,
@@ -289,90 +269,12 @@ class Outbox:
             return
         if not self.has_room(size):
             self.refuse(arriving)
-            self._miss(LossNotice(b"", books, namespace, epoch, arriving.seq - 1, arriving.seq), arriving.seq)
+            relief.miss(self, LossNotice(b"", books, namespace, epoch, arriving.seq - 1, arriving.seq), arriving.seq)
+            self._note_odd()
         elif isinstance(arriving, Newest):
             self._take_newest(arriving)
         else:
             self.take(arriving)
-
-    def _miss(self, loss: LossNotice, seq: int) -> None:
-        """Announce at the end of the queue that the arriving delivery was dropped."""
-        gap = self._last_gaps.get(loss.account)
-        if gap is not None and not (self._sent_of_first and self._items[0] is gap):
-            self._cover(gap, gap.after, seq, 1)
-            return
-        if not self._last_gaps:
-            self._last_gaps = {}
-        self._last_gaps[loss.account] = loss
-        self._note_odd()
-        self._newest = _NOTHING  # nothing moves across a gap
-        self.notices += 1
-        self._append(loss, 0)
-        self._cover(loss, loss.after, seq, 1)
-
-    def _drop_oldest(self, loss: LossNotice, max_messages: int, max_bytes: int) -> None:
-        """Drop live deliveries of one namespace from the front, until so much at most is queued."""
-        books, account = loss.account, self.account
-        kept: list[Item] = []
-        gap: LossNotice | None = None  # where there is no notice between it and what is looked at
-        items, place = self._items, 0
-        if self._sent_of_first:
-            kept.append(items[0])
-            place = 1
-        while place < len(items) and (account.queued > max_messages or self.size - self._notice_bytes > max_bytes):
-            item = items[place]
-            place += 1
-            if isinstance(item, Notice):
-                if isinstance(item, LossNotice) and item.account is books:
-                    if gap is None:
-                        gap = item
-                    else:
-                        self._forget_notice(item)
-                        self._cover(gap, item.after, item.through, item.dropped)
-                        continue
-                elif not isinstance(item, LossNotice):
-                    gap = None
-            elif isinstance(item, ReplayedFrame) or item.account is not books:
-                pass
-            elif isinstance(item, Run):
-                place -= 1
-                items[place : place + 1] = item.records
-                continue
-            else:
-                first, seq = seq_range(item)
-                self._forget_delivery(item)
-                if gap is None:
-                    gap = LossNotice(b"", books, loss.namespace, loss.epoch, first - 1, seq)
-                    self.notices += 1
-                    kept.append(gap)
-                self._cover(gap, first - 1, seq, 1)
-                continue
-            kept.append(item)
-        items[:place] = kept
-
-    def _cover(self, gap: LossNotice, after: int, through: int, dropped: int) -> None:
-        before = len(gap.frame)
-        gap.cover(after, through, dropped)
-        self.size += len(gap.frame) - before
-        self._notice_bytes += len(gap.frame) - before
-
-    def _forget_notice(self, item: Notice) -> None:
-        self.notices -= 1
-        self._notice_bytes -= len(item.frame)
-        self.size -= len(item.frame)
-
-    def _forget_delivery(self, item: Delivery) -> None:
-        """Count a queued delivery as dropped for want of room."""
-        self.size -= len(item.frame)
-        if isinstance(item, Newest):
-            self._leave_place(item)
-        for books in (self.account, item.account):
-            books.queued -= 1
-            books.drop(DropReason.OVERFLOW)
-
-    def _leave_place(self, item: Newest) -> None:
-        if self._newest.get(item.topic) is item:
-            del self._newest[item.topic]
 
     def fall_behind(self, books: Account, cursor: Cursor) -> None:
         """Take nothing live of a namespace from now on: it is served from the log."""
@@ -386,27 +288,12 @@ class Outbox:
         self._note_odd()
 
     def _note_odd(self) -> None:
-        self._is_odd = self._is_sealed or self._is_cut_off or bool(self.cursors) or bool(self._last_gaps)
+        has_last_gaps = self.relief is not None and bool(self.relief.last_gaps)
+        self._is_odd = self._is_sealed or self._is_cut_off or bool(self.cursors) or has_last_gaps
 
     def of_most(self) -> Record | Newest | None:
         """Return a live delivery of the namespace that has most of them queued and is not served from the log."""
-        counts: dict[Account, int] = {}
-        found: dict[Account, Record | Newest] = {}
-        for item in self._items:
-            if isinstance(item, Notice | ReplayedFrame) or item.account in self.cursors:
-                continue
-            delivery = item.records[0] if isinstance(item, Run) else item
-            assert isinstance(delivery, Record | Newest), "the only live deliveries"  # noqa: S101 - an invariant
-            counts[item.account] = counts.get(item.account, 0) + (item.count if isinstance(item, Run) else 1)
-            found[item.account] = delivery
-        return found[max(counts, key=counts.__getitem__)] if counts else None
-
-    def _append(self, item: Item, size: int) -> None:
-        self.size += size
-        self._items.append(item)
-        if not self._awake:
-            self._awake = True
-            self.wake()
+        return find_most(self, self.cursors)
 
     def notify(self, frame: bytes) -> None:
         """Queue a reply, a notice or bytes of the WebSocket layer, behind all that was published before."""
@@ -414,17 +301,16 @@ class Outbox:
             self.fan_out.settle()
         if self._is_sealed:
             return
-        self._newest = _NOTHING
-        if self._last_gaps:
-            self._last_gaps = _NOTHING
+        self.fix_places()
+        if self._is_odd:
+            if self.relief is not None:
+                self.relief.last_gaps.clear()
             self._note_odd()
-        self.notices += 1
-        self._notice_bytes += len(frame)
-        self._append(Notice(frame), len(frame))
+        self.append_notice(Notice(frame))
 
     def notify_now(self, frame: bytes, now: float) -> None:
         """Send a notice at once if nothing stands before it; queue what the socket does not take."""
-        if self._awake or self._is_odd or self.fan_out.goes_to(self):
+        if self.is_awake or self._is_odd or self.fan_out.goes_to(self):
             self.notify(frame)
             return
         try:
@@ -434,95 +320,15 @@ class Outbox:
         if taken < len(frame):
             self.notify(frame)
             self.size -= taken
-            self._sent_of_first = taken
+            self.sent_of_first = taken
         if taken:
             self.sent_at = now
             self.bytes_sent += taken
 
     def put_first(self, frame: bytes) -> None:
         """Queue bytes that go ahead of everything, even of the last frame; nothing may have been sent yet."""
-        self.notices += 1
-        self._notice_bytes += len(frame)
-        self._append(Notice(frame), len(frame))
-        self._items.insert(0, self._items.pop())
-
-    def peek(self, limit: int) -> bytes:
-        """Return the bytes to send next: whole frames up to about `limit` bytes, at least one; b"" if none.
-
-        What the socket takes of them must be reported with `sent` in the same
-        step: `clear` keeps only what it knows to have been begun.
-        """
-        items = self._items
-        if len(items) == 1:
-            data = items[0].frame
-        elif self.size <= limit:
-            data = b"".join([item.frame for item in items])
-        else:
-            parts = []
-            total = 0
-            for item in items:
-                parts.append(item.frame)
-                total += len(item.frame)
-                if total >= limit:
-                    break
-            data = b"".join(parts)
-        return data[self._sent_of_first :] if self._sent_of_first else data
-
-    def sent(self, count: int) -> None:
-        """Note that the socket took the next `count` bytes."""
-        items = self._items
-        self.bytes_sent += count
-        if count == self.size and len(items) == 1 and isinstance(run := items[0], Run):
-            # What happens most often, in fewer steps: all of one run, and nothing else.
-            account, books, messages = self.account, run.account, run.count
-            account.queued -= messages
-            account.delivered += messages
-            books.queued -= messages
-            books.delivered += messages
-            items.clear()
-            self.size = self._sent_of_first = 0
-            self._awake = False
-            return
-        self.size -= count
-        count += self._sent_of_first
-        count = self._deliver_whole(count)
-        if count and isinstance(run := items[0], Run):
-            items[:1] = run.records
-            count = self._deliver_whole(count)
-        self._sent_of_first = count
-        if not items:
-            self._awake = False
-
-    def _deliver_whole(self, count: int) -> int:
-        """Book the items that so many bytes are; return how many are left over of the next one."""
-        whole = 0
-        for item in self._items:
-            length = len(item.frame)
-            if count < length:
-                break
-            count -= length
-            whole += 1
-            self._deliver(item, length)
-        del self._items[:whole]
-        return count
-
-    def _deliver(self, item: Item, size: int) -> None:
-        """Book what the socket has taken."""
-        if isinstance(item, Notice):
-            self.notices -= 1
-            self._notice_bytes -= size
-            if self._last_gaps and isinstance(item, LossNotice) and self._last_gaps.get(item.account) is item:
-                del self._last_gaps[item.account]
-                self._note_odd()
-            return
-        if self._newest and isinstance(item, Newest):
-            self._leave_place(item)
-        count = item.count if isinstance(item, Run) else 1
-        account, books = self.account, item.account
-        account.queued -= count
-        account.delivered += count
-        books.queued -= count
-        books.delivered += count
+        self.append_notice(Notice(frame))
+        self.replace_items(0, 0, [self.items.pop()])
 
     def clear(self) -> None:
         """Drop everything but the rest of a frame of which the socket has taken a part, and take no more deliveries.
@@ -530,17 +336,9 @@ class Outbox:
         Deliveries become `dropped(closed)`. What is queued next (a Close)
         still starts at a frame boundary.
         """
-        items = self._items
         self._is_cut_off = True
-        first = items.pop(0) if self._sent_of_first else None
-        self._forget_all()
-        if first is None:
-            self._awake = False
-            return
-        items.append(first)
-        self.size = len(first.frame) - self._sent_of_first
-        if isinstance(first, Notice):
-            self._notice_bytes = len(first.frame)
+        self.cut()
+        self._note_odd()
 
     def seal(self) -> None:
         """Take nothing more: what was queued last is the last that the peer gets."""
@@ -549,28 +347,10 @@ class Outbox:
 
     def close(self) -> None:
         """Drop everything, now and from now on: there is no socket any more, and nobody to be told."""
-        self.seal()
         self.wake, self.write, self.overflow = _nothing, take_nothing, _refuse
-        self._forget_all()
-        self._sent_of_first = 0
-
-    def _forget_all(self) -> None:
-        for item in self._items:
-            if isinstance(item, Notice):
-                self.notices -= 1
-                continue
-            count = item.count if isinstance(item, Run) else 1
-            for books in (self.account, item.account):
-                books.queued -= count
-                books.drop(DropReason.CLOSED, count)
-        self._items.clear()
-        self._newest = self._last_gaps = _NOTHING
-        self._note_odd()
-        self.size = self._notice_bytes = 0
-
-    def __len__(self) -> int:
-        """Return how many frames are queued."""
-        return self.account.queued + self.notices
+        self.drop_all()
+        self.sent_of_first = 0
+        self.seal()
 
 
 def _nothing() -> None:
