@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
+import pytest
 from attrs import define, field
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tercet_broker.core.accounting import Account, DropReason
 from tercet_broker.core.log import Record
 from tercet_broker.core.outbox import Outbox
-from tercet_broker.core.queued import Delivery, Newest, ReplayedFrame, Run
+from tercet_broker.core.queued import Delivery, Item, Newest, ReplayedFrame, Run
+from tercet_broker.core.relief import Relief
 from tercet_broker.core.topic import Topic
 from tercet_protocol import encode_text_frame
 
@@ -277,6 +280,44 @@ class Slow:
         return found
 
 
+@define(eq=False)
+class Dropping(Slow):
+    """One in which both namespaces drop their oldest; it may forget each time from where on there is any."""
+
+    forgets: bool = False
+
+    def overflow(self, delivery: Delivery) -> bool:
+        if isinstance(delivery, Record | Newest):
+            self.relieve(delivery, "a" if delivery.account is self.books["a"] else "b")
+        else:
+            self.outbox.refuse(delivery)
+        return True
+
+    def relieve(self, arriving: Delivery | None, namespace: str = "a") -> None:
+        assert arriving is None or isinstance(arriving, Record | Newest)
+        if self.forgets and self.outbox.relief is not None:
+            self.outbox.relief = Relief(self.outbox.relief.last_gaps)
+        self.outbox.relieve(namespace, "e", self.books[namespace], arriving)
+
+    def do(self, operation: str, what: Any) -> None:
+        match operation:
+            case "offer":
+                self.offer(what)
+            case "run":
+                assert self.outbox.offer_run(Run.of([self.record(what) for _ in range(3)]))
+            case "conflate":
+                self.conflate(what)
+            case "replay":
+                self.outbox.offer(ReplayedFrame(encode_text_frame(b"replay"), self.books[what]))
+            case "notify":
+                self.notify()
+            case "relieve":
+                self.relieve(None, what)
+            case _:
+                self.outbox.sent(min(what, self.outbox.size))
+        self.check()
+
+
 def test_relieve_drops_the_oldest_of_its_namespace_alone() -> None:
     """G-003: a gap stands where the first of them stood, and what arrives is queued."""
     slow = Slow()
@@ -375,6 +416,66 @@ def test_relieve_takes_a_run_apart() -> None:
     assert slow.outbox.offer_run(Run.of(records))
     slow.relieve(slow.record("a/x"))
     assert slow.queued() == [("a", 0, 1, 1), *(f"a{seq}" for seq in range(2, 10))]
+
+
+class Watched(list[Item]):
+    """Counts how often an item is looked at by its place."""
+
+    looks = 0
+
+    def __getitem__(self, place: Any) -> Any:
+        type(self).looks += 1
+        return super().__getitem__(place)
+
+
+@pytest.mark.parametrize("droppable", [0, 3])
+def test_relieve_does_not_walk_twice_past_what_it_may_not_drop(monkeypatch: pytest.MonkeyPatch, droppable: int) -> None:
+    """Whatever stands between: no gap at the end lasts across a reply."""
+    monkeypatch.setattr(Watched, "looks", 0)
+    count, slow = 1000, Dropping()
+    slow.outbox.max_messages, slow.outbox.max_bytes = count, 1 << 30
+    slow.offer(*["b/x"] * (count - droppable), *["a/x"] * droppable)
+    slow.outbox.items = Watched(slow.outbox.items)
+    for _ in range(count):
+        slow.notify()
+        slow.offer("a/x")
+    assert Watched.looks < 10 * count
+    assert slow.books["b"].queued == count - droppable
+
+
+TOPIC = st.sampled_from(list(TOPICS))
+OPERATIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("offer"), TOPIC),
+        st.tuples(st.just("run"), TOPIC),
+        st.tuples(st.just("conflate"), TOPIC),
+        st.tuples(st.sampled_from(["replay", "notify", "relieve"]), st.sampled_from(["a", "b"])),
+        st.tuples(st.just("send"), st.integers(1, 60)),
+    ),
+    min_size=10,
+    max_size=60,
+)
+
+
+FILLED = st.lists(st.tuples(TOPIC, st.integers(1, 15)), max_size=4)
+
+
+@settings(max_examples=300)
+@given(st.sampled_from([6, 40]), FILLED, OPERATIONS)
+def test_relieve_drops_the_same_as_if_it_walked_through_all_each_time(
+    room: int, filled: list[tuple[str, int]], operations: list[tuple[str, Any]]
+) -> None:
+    """What is remembered of a queue changes nothing, whatever is sent and dropped in front of it."""
+    remembers, forgets = Dropping(), Dropping(forgets=True)
+    for slow in (remembers, forgets):
+        slow.outbox.max_messages = room
+        for topic, count in filled:
+            slow.offer(*[topic] * count)
+    for operation, what in operations:
+        for slow in (remembers, forgets):
+            slow.do(operation, what)
+        assert remembers.outbox.peek(100_000) == forgets.outbox.peek(100_000)
+        assert remembers.outbox.account.statistics() == forgets.outbox.account.statistics()
 
 
 def test_newest_takes_the_place_of_the_one_before() -> None:
