@@ -1,4 +1,4 @@
-"""What stands in a connection's queue (outbox.py): whole WebSocket frames, one by one or as a run."""
+"""What stands in a connection's queue (frame_queue.py): whole WebSocket frames, one by one or as a run."""
 
 from __future__ import annotations
 
