@@ -165,6 +165,21 @@ def test_who_leaves_gets_nothing_that_waits_and_keeps_nobody(stage: Stage) -> No
     assert not stage.world.broker.changeover.withheld.waiting
 
 
+def test_who_is_cut_off_while_others_are_told_is_passed_over(make_world: Callable[..., World]) -> None:
+    """To tell one settles what is on its way to all, and for that another may have no room."""
+    namespace = NamespaceSettings(overflow=Overflow.DISCONNECT)
+    stage = Stage(make_world(namespace, settles_later=True, outbox_messages=2))
+    fast, slow = (stage.join(name, "news/#", "news/open/+", "other/x") for name in ("ann", "bob"))
+    stage.publish("other/x", "other/x")
+    assert heard(fast) == ["other/x", "other/x"]
+    stage.change(LESS)
+    stage.publish("other/x", "news/open/x")
+    stage.change(EVERYTHING)
+    stage.finish()
+    assert heard(fast) == ["other/x", -2, "news/open/x"]
+    assert (slow.close_code, stage.world.broker.changeover.withheld.waiting) == (4000, ())
+
+
 @pytest.mark.parametrize(("bound", "count"), [("_MESSAGES", 2), ("_BYTES", 150)])
 def test_what_waits_is_bounded(stage: Stage, monkeypatch: pytest.MonkeyPatch, bound: str, count: int) -> None:
     """More than that is not kept: then all for whom it is comply at once."""

@@ -131,7 +131,8 @@ class Changeover:
     def release(self) -> None:
         """Have all comply for whom something waits: it is theirs by what is in force now. One step, however long."""
         for outbox in self.withheld.waiting:
-            self.sessions[outbox.connection].comply()
+            if outbox in self.withheld:  # one before may have cut it off
+                self.sessions[outbox.connection].comply()
 
     def outlook(self, session: Session) -> Outlook | None:
         """Return what the changes that a session has not heard of come to; None if it is nobody who is wanted."""
