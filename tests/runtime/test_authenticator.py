@@ -252,6 +252,39 @@ async def test_verification_survives_the_one_who_asked(autojump_clock: object, c
         assert (bench.runs, trio.current_time()) == (1, 1.0)
 
 
+@pytest.mark.parametrize("is_right", [True, False])
+async def test_who_leaves_before_the_verdict_is_charged_for_a_wrong_token(
+    autojump_clock: object, canary: str, *, is_right: bool
+) -> None:
+    """Else threads could be kept busy for nothing: `failed_tokens` counts verdicts, and nobody would wait for one."""
+    charged: list[float] = []
+    async with running(AuthSettings(token=(token_settings("feed", canary),)), offload=Bench()) as authenticator:
+        for _ in range(2):
+            with trio.move_on_after(0.4):
+                token = f"feed.{canary}" if is_right else "feed.wrong"
+                await authenticator.verify(token, lambda: charged.append(trio.current_time()))
+        assert charged == []
+        await trio.sleep(1)
+    assert charged == ([] if is_right else [1.0, 1.0])
+
+
+async def test_verification_that_fails_ends_nothing(autojump_clock: object, canary: str) -> None:
+    """No thread, or no memory: who asks may try again, and nobody else notices."""
+    failing = True
+
+    async def offload(function: Callable[[], T], limiter: trio.CapacityLimiter) -> T:
+        await trio.lowlevel.checkpoint()
+        if failing:
+            raise RuntimeError("can't start new thread")
+        return function()
+
+    async with running(AuthSettings(token=(token_settings("feed", canary),)), offload=offload) as authenticator:
+        refused = await refusal(authenticator, f"feed.{canary}")
+        assert (refused.code, refused.retry_after) == ("unavailable", 1.0)
+        failing = False
+        assert isinstance(await authenticator.verify(f"feed.{canary}"), Identity)
+
+
 async def test_token_that_is_replaced_while_it_is_verified(autojump_clock: object, canary: str) -> None:
     old = AuthSettings(token=(token_settings("feed", canary),))
     async with running(old, offload=Bench()) as authenticator, trio.open_nursery() as nursery:
@@ -308,6 +341,10 @@ def signed_with_public_key(keys: Keys, algorithm: str) -> str:
     return f"{unsigned}.{base64.urlsafe_b64encode(mac).rstrip(b'=').decode()}"
 
 
+def nested(depth: int) -> list[Any]:
+    return [nested(depth - 1)] if depth else []
+
+
 ATTACKS: dict[str, Callable[[Keys], str]] = {
     "alg none": lambda _: forged({"alg": "none"}, claims()),
     "alg None": lambda _: forged({"alg": "None"}, claims(), b"x"),
@@ -330,6 +367,11 @@ ATTACKS: dict[str, Callable[[Keys], str]] = {
     "no expiry": lambda keys: jwt.encode(claims(exp=None), keys.rsa, "RS256"),
     "expiry is a text": lambda keys: jwt.encode(claims(exp="tomorrow"), keys.rsa, "RS256"),
     "expiry is endless": lambda keys: jwt.encode(claims(exp=1e300), keys.rsa, "RS256"),
+    "expiry is beyond a float": lambda keys: jwt.encode(claims(exp=10**400), keys.rsa, "RS256"),
+    "expiry is not a number": lambda keys: jwt.encode(claims(exp=float("nan")), keys.rsa, "RS256"),
+    "expiry is a list": lambda keys: jwt.encode(claims(exp=[WALL + 60]), keys.rsa, "RS256"),
+    "expiry is negative": lambda keys: jwt.encode(claims(exp=-1), keys.rsa, "RS256"),
+    "begins beyond a float": lambda keys: jwt.encode(claims(nbf=-(10**400)), keys.rsa, "RS256"),
     "expiry is true": lambda keys: jwt.encode(claims(exp=True), keys.rsa, "RS256"),
     "not yet valid": lambda keys: jwt.encode(claims(nbf=WALL + 31), keys.rsa, "RS256"),
     "issued in the future": lambda keys: jwt.encode(claims(iat=WALL + 31), keys.rsa, "RS256"),
@@ -342,6 +384,9 @@ ATTACKS: dict[str, Callable[[Keys], str]] = {
     "empty user": lambda keys: jwt.encode(claims(sub=""), keys.rsa, "RS256"),
     "endless user": lambda keys: jwt.encode(claims(sub="x" * 256), keys.rsa, "RS256"),
     "user is an object": lambda keys: jwt.encode(claims(sub={"a": 1}), keys.rsa, "RS256"),
+    "half a character as user": lambda keys: jwt.encode(claims(sub="\ud800"), keys.rsa, "RS256"),
+    "half a character as group": lambda keys: jwt.encode(claims(groups=["a\udfff"]), keys.rsa, "RS256"),
+    "nested claims": lambda keys: jwt.encode(claims(groups=nested(400)), keys.rsa, "RS256"),
     "groups are a text": lambda keys: jwt.encode(claims(groups="traders"), keys.rsa, "RS256"),
     "groups are objects": lambda keys: jwt.encode(claims(groups=[{}]), keys.rsa, "RS256"),
     "too many groups": lambda keys: jwt.encode(claims(groups=["g"] * 257), keys.rsa, "RS256"),

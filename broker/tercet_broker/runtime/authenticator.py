@@ -16,7 +16,7 @@ from .json_web_tokens import Issuer, load_key, read_header
 from .key_set import Fetch, KeySet, fetch
 from .offload import Offload, in_thread
 from .settings import AuthSettings, JwtSettings, TokenSettings
-from .static_tokens import StaticTokens
+from .static_tokens import Charge, StaticTokens, for_nothing
 
 MAX_TOKEN = 8 * 1024  # characters; what fits a request head beside everything else
 
@@ -72,18 +72,21 @@ class Authenticator:
             raise ValueError("an issuer has a key, or a key set")
         return Issuer(settings, load_key(settings.key, settings.algorithm))
 
-    async def verify(self, token: str) -> Identity | RefusedError:
-        """Return whose a token is, or why it is refused. What it says of that repeats nothing of the token."""
+    async def verify(self, token: str, charge: Charge = for_nothing) -> Identity | RefusedError:
+        """Return whose a token is, or why it is refused. What it says of that repeats nothing of the token.
+
+        Cancelled, `charge` is called later, if the token was wrong and finding that out has taken long.
+        """
         try:
-            return await self._identify(token)
+            return await self._identify(token, charge)
         except RefusedError as error:
             return error
 
-    async def _identify(self, token: str) -> Identity:
+    async def _identify(self, token: str, charge: Charge) -> Identity:
         if len(token) > MAX_TOKEN:
             raise RefusedError(ErrorCode.UNAUTHORIZED, f"a token has {MAX_TOKEN} characters at most")
         if token.count(".") != _JWT_DOTS:
-            return await self._static.verify(token)
+            return await self._static.verify(token, charge)
         try:
             header = read_header(token)
         except ValueError as error:

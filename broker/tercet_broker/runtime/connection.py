@@ -316,9 +316,13 @@ class Connection:
         if pause:
             message = "too many wrong tokens came from this address; come back later"
             return RefusedError(ErrorCode.RATE_LIMITED, message, retry_after=round(pause, 3))
-        verdict = await services.authenticator.verify(token)
-        if isinstance(verdict, RefusedError) and verdict.retry_after is None:
+
+        def charge() -> None:
             services.failures.note(address, trio.current_time())
+
+        verdict = await services.authenticator.verify(token, charge)
+        if isinstance(verdict, RefusedError) and verdict.retry_after is None:
+            charge()
         return verdict
 
     async def _authenticate(self, link: Link, token: str, answer: Answer) -> None:

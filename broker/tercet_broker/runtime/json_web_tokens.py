@@ -8,7 +8,7 @@ token with `crit` is refused.
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ MAX_GROUPS = 256
 MIN_SECRET = 32  # bytes of an HS256 secret (RFC 7518, 3.2)
 _MIN_RSA = 2048  # bits
 _MAX_KEY_FILE = 64 * 1024
+_LATEST = 2**53  # seconds: the largest integer that every JSON implementation keeps exact
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 Key = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | bytes | jwt.PyJWK
 
@@ -149,7 +151,8 @@ class Issuer:
 
 
 def _is_name(value: object) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= MAX_NAME
+    """Tell whether a claim is a name that can be sent: half of a surrogate pair, which JSON can say, has no UTF-8."""
+    return isinstance(value, str) and 0 < len(value) <= MAX_NAME and not _SURROGATE.search(value)
 
 
 def _instant(claims: Mapping[str, Any], name: str) -> float | None:
@@ -157,7 +160,8 @@ def _instant(claims: Mapping[str, Any], name: str) -> float | None:
     value = claims.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or abs(value) > 2**53:
+    # (A comparison takes integers that are too large for a float, and is never true of NaN.)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -_LATEST <= value <= _LATEST:
         raise _invalid(f"its claim {name!r} is no time")
     return float(value)
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from hashlib import blake2b
 
 import argon2
+import structlog
 import trio
 from argon2.exceptions import VerificationError
 from attrs import define, field
@@ -26,6 +27,8 @@ from ..core import Identity, RefusedError
 from .offload import Offload
 from .settings import TokenSettings
 
+log = structlog.get_logger("tercet")
+
 THREADS = 2
 MAX_WAITING = 64  # verifications at once, those in a thread included …
 MAX_WAITING_PER_ID = 8  # … and of one id: a storm on one does not keep the others out
@@ -35,6 +38,13 @@ _INVALID = "the token is not valid"
 
 _hasher = argon2.PasswordHasher()
 
+Charge = Callable[[], None]
+"""Is called for a token that was wrong, where nobody is left to hear it."""
+
+
+def for_nothing() -> None:
+    """Charge nobody."""
+
 
 def hash_secret(secret: str) -> str:
     """Return the argon2 hash of a secret; takes tens of milliseconds and 64 MiB."""
@@ -43,9 +53,15 @@ def hash_secret(secret: str) -> str:
 
 @define(eq=False)
 class _Check:
-    """One verification that is under way."""
+    """One verification that is under way.
+
+    Attributes:
+        is_right: what came of it; None as long as nothing has, or if it failed.
+        left: what charges those who have gone before that, should it be wrong.
+    """
 
     is_right: bool | None = None
+    left: list[Callable[[], None]] = field(factory=list)
     done: trio.Event = field(factory=trio.Event)
 
 
@@ -69,11 +85,14 @@ class StaticTokens:
     _per_id: Counter[str] = field(factory=Counter, repr=False)
     _limiter: trio.CapacityLimiter = field(factory=lambda: trio.CapacityLimiter(THREADS), repr=False)
 
-    async def verify(self, token: str) -> Identity:
-        """Return whose a token is. Cancelled, its verification goes on for the next who asks.
+    async def verify(self, token: str, charge: Charge = for_nothing) -> Identity:
+        """Return whose a token is.
+
+        Cancelled, its verification goes on for the next who asks, and `charge` is called if the token was wrong: it
+        has cost as much as if its verdict had been waited for.
 
         Raises:
-            RefusedError: `unauthorized`, or `unavailable` while too many are being verified.
+            RefusedError: `unauthorized`, or `unavailable` while too many are being verified, or if that failed.
         """
         id_, _, secret = token.partition(".")
         settings = self.tokens.get(id_)
@@ -84,7 +103,13 @@ class StaticTokens:
             check = self._running.get(digest)
             if check is None:
                 check = self._begin(digest, settings, secret)
-            await check.done.wait()
+            try:
+                await check.done.wait()
+            except trio.Cancelled:
+                check.left.append(charge)
+                raise
+            if check.is_right is None:
+                raise _busy("the token could not be verified; try again")
             # The settings may have been replaced meanwhile: only what they say now counts.
             if not check.is_right or self.tokens.get(id_) != settings:
                 raise RefusedError(ErrorCode.UNAUTHORIZED, _INVALID)
@@ -92,8 +117,7 @@ class StaticTokens:
 
     def _begin(self, digest: bytes, settings: TokenSettings, secret: str) -> _Check:
         if len(self._running) >= MAX_WAITING or self._per_id[settings.id] >= MAX_WAITING_PER_ID:
-            text = "too many tokens are being verified at the moment; try again"
-            raise RefusedError(ErrorCode.UNAVAILABLE, text, retry_after=_RETRY)
+            raise _busy("too many tokens are being verified at the moment; try again")
         check = self._running[digest] = _Check()
         self._per_id[settings.id] += 1
         self.start(self._run, check, digest, settings, secret)
@@ -106,12 +130,22 @@ class StaticTokens:
                 self._known[digest] = settings.hash
                 if len(self._known) > _REMEMBERED:
                     self._known.popitem(last=False)
+            else:
+                for charge in check.left:
+                    charge()
+        except Exception as error:
+            # No thread or no memory to be had: that is nobody's fault who asks, and no reason to end for all.
+            log.exception("cannot verify a token", id=settings.id, exc_info=error)
         finally:
             del self._running[digest]
             self._per_id[settings.id] -= 1
             if not self._per_id[settings.id]:
                 del self._per_id[settings.id]
             check.done.set()
+
+
+def _busy(text: str) -> RefusedError:
+    return RefusedError(ErrorCode.UNAVAILABLE, text, retry_after=_RETRY)
 
 
 def _is_right(hash_: str, secret: str) -> bool:
