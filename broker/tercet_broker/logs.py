@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Literal, TextIO, get_args
+from contextlib import suppress
+from typing import Literal, TextIO, cast, get_args
 
 import structlog
 from attrs import field, frozen, validators
@@ -63,9 +64,29 @@ def configure(settings: LoggingSettings, stream: TextIO | None = None) -> None:
             *render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(out),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Sink(out))),
         cache_logger_on_first_use=False,  # `configure` may come after a module has made its logger
     )
+
+
+@frozen
+class _Sink:
+    """A stream that loses what cannot be written, and does not raise.
+
+    Clients have a say in how much is logged. A disk that is full of it, or
+    whoever reads the pipe and has gone, must not end what is logged about.
+    """
+
+    stream: TextIO
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self.stream.flush()
 
 
 def _escape_values(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

@@ -105,3 +105,12 @@ async def test_bound_values_follow_the_task() -> None:
 def test_settings_check_themselves(level: str, form: str) -> None:
     with pytest.raises(ValueError, match="must be in"):
         logs.LoggingSettings(level, form)  # type: ignore[arg-type] # what is tested
+
+
+def test_stream_that_takes_nothing_raises_nothing() -> None:
+    class Full(io.StringIO):
+        def write(self, _: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    logs.configure(logs.LoggingSettings(format="json"), Full())
+    structlog.get_logger().info("connection closed")

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,10 +54,11 @@ class Server:
 
     async def read_errors(self) -> None:
         assert self.process.stderr is not None
-        async for data in self.process.stderr:
-            self.errors += data
-            self.news.set()
-            self.news = trio.Event()
+        with suppress(trio.ClosedResourceError):  # by a test that wants no more of it
+            async for data in self.process.stderr:
+                self.errors += data
+                self.news.set()
+                self.news = trio.Event()
         self.gone.set()
 
     async def says(self, word: bytes, times: int) -> None:

@@ -316,7 +316,7 @@ class Daemon:
         try:
             settings = await self.offload(self.source, trio.CapacityLimiter(1))
             waiting = self.reload(settings)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError) as error:  # (the last for want of a thread)
             log.error("not reloaded, everything stays as it was", reason=str(error))  # noqa: TRY400 - no bug of ours
         else:
             log.info("reloaded", waiting_for_a_restart=waiting)

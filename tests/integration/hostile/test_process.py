@@ -60,14 +60,51 @@ async def test_storm_of_sighup_with_bad_configurations(tmp_path: Path, dial: Dia
                 os.kill(server.process.pid, signal.SIGHUP)
                 assert (await canary.ask("publish", id=number, topic="a/b", data=1))["seq"] == number - 1
             config.write_text(good)
-            before = server.errors.count(b"reloaded")
             os.kill(server.process.pid, signal.SIGHUP)
-            await server.says(b"reloaded", before + 1)
+            await server.says(b'"event": "reloaded"', 1)
             await canary.leave()
             await trio.aclose_forcefully(canary.stream)
         os.kill(server.process.pid, signal.SIGTERM)
         assert await server.exit_status() == 0
         assert b"Traceback" not in server.errors
+
+
+async def test_reload_that_hangs_holds_up_no_stop(tmp_path: Path, dial: Dial) -> None:
+    """The configuration is a pipe that nobody writes to, and SIGHUPs come: everybody is served, and SIGTERM obeyed."""
+    config = tmp_path / "tercet.toml"
+    config.write_text(CONFIG.format(drain=0.1))
+    async with tercet_serve("--config", str(config)) as server:
+        canary: Peer = await dial(server.port)
+        await canary.connect()
+        config.unlink()
+        os.mkfifo(config)
+        for number in range(2, 5):
+            os.kill(server.process.pid, signal.SIGHUP)
+            assert (await canary.ask("publish", id=number, topic="a/b", data=1))["op"] == "published"
+        await canary.leave()
+        await trio.aclose_forcefully(canary.stream)
+        os.kill(server.process.pid, signal.SIGTERM)
+        with trio.fail_after(PATIENCE):
+            assert await server.exit_status() == 0
+        assert b"Traceback" not in server.errors
+
+
+async def test_log_that_cannot_be_written_ends_nobody(tmp_path: Path, dial: Dial) -> None:
+    """Whoever reads it is gone, or the disk is full, perhaps of lines that clients have caused."""
+    config = tmp_path / "tercet.toml"
+    config.write_text(CONFIG.format(drain=0.1) + '[logging]\nlevel = "debug"\n')
+    async with tercet_serve("--config", str(config)) as server:
+        assert server.process.stderr is not None
+        await server.says(b"listening", 1)
+        await server.process.stderr.aclose()
+        for _ in range(3):
+            peer: Peer = await dial(server.port)
+            await peer.connect()
+            await peer.leave()
+            await trio.aclose_forcefully(peer.stream)
+        os.kill(server.process.pid, signal.SIGTERM)
+        with trio.fail_after(PATIENCE):
+            assert await server.process.wait() == 0
 
 
 async def test_storm_of_sigterm(tmp_path: Path, dial: Dial) -> None:
