@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tercet_broker.core import HistorySettings, NamespaceSettings
+from tercet_broker.core import Action, HistorySettings, NamespaceSettings, Rule, Rules
 
 if TYPE_CHECKING:
     from tests.core.conftest import Peer, World
@@ -210,3 +210,76 @@ def test_filter_with_very_many_wildcards_is_refused(world: World) -> None:
     refused = peer.ask("subscribe", id=2, filter="t/" + "/".join("+" * 7))
     assert (refused["op"], refused["code"]) == ("error", "invalid_filter")
     assert "6 levels" in refused["message"]
+
+
+def is_held(peer: Peer) -> bool:
+    return peer.session.outbox.is_held
+
+
+def slices(peer: Peer) -> int:
+    """Advance until what was asked for is answered; return how many steps that took."""
+    for number in range(100):
+        if not peer.session.outbox.is_behind:
+            return number
+        peer.session.advance()
+    raise AssertionError
+
+
+@pytest.mark.parametrize("since", [None, 0])
+def test_history_of_much_takes_turns(world: World, since: int | None) -> None:
+    """A step looks at 512 messages; what is asked for behind it waits, for the connection is not read from."""
+    peer, reader = world.join(), world.join()
+    for number in range(1500):
+        peer.publish("t/x" if number else "t/x/rare")
+    fields = {} if since is None else {"since": {"epoch": world.broker.epoch, "seq": since}}
+    reader.send("history", id=1, filter="t/+/rare", **fields)
+    assert is_held(reader)
+    peer.publish("t/x/rare")  # comes too late for one that reads backwards, and in time for the other
+    assert slices(reader) == 2
+    assert not is_held(reader)
+    (reply,) = reader.take()
+    assert found([reply]) == ([1] if since is None else [1, 1501])
+    assert reply["next"]["seq"] == (1500 if since is None else 1501)
+    short = world.join()
+    short.send("history", id=1, filter="t/+/rare", since={"epoch": world.broker.epoch, "seq": 1000})
+    assert not is_held(short)
+
+
+def test_history_ends_a_page_where_the_log_has_overrun_it(make_world: Callable[..., World]) -> None:
+    """[H-004]: what was lost meanwhile is told by the next page, and nothing is passed over in silence."""
+    world = make_world(NamespaceSettings(history=HistorySettings(messages=1000)))
+    peer, reader = world.join(), world.join()
+    for _ in range(1000):
+        peer.publish("t/a")
+    reader.send("history", id=1, filter="t/b", since={"epoch": world.broker.epoch, "seq": 0})
+    for _ in range(600):
+        peer.publish("t/a")
+    slices(reader)
+    (page,) = reader.take()
+    assert (page["next"]["seq"], page["more"], "gap" in page) == (512, True, False)
+    following = reader.ask("history", filter="t/b", since=page["next"])
+    assert (following["gap"]["after"], following["gap"]["through"], following["next"]["seq"]) == (512, 600, 1600)
+
+
+def test_history_that_is_forbidden_meanwhile(world: World) -> None:
+    """A-014."""
+    peer, reader = world.join(), world.join()
+    for _ in range(600):
+        peer.publish("t/a")
+    reader.send("history", id=1, filter="t/+/b")
+    world.broker.set_rules(Rules((Rule(("*",), (Action.HISTORY,), ("u/#",)),)))
+    slices(reader)
+    assert [(event["op"], event["id"], event["code"]) for event in reader.take()] == [("error", 1, "forbidden")]
+
+
+def test_history_waits_until_what_came_before_is_read(world: World) -> None:
+    """Who reads nothing holds one page, and not as many as its outbox would take."""
+    peer, reader = world.join(), world.join()
+    for _ in range(20):
+        peer.publish("t/a", "x" * 10_000)
+    reader.send("history", id=1, filter="t/#")
+    reader.send("history", id=2, filter="t/#")
+    reader.session.advance()
+    assert [event["id"] for event in reader.queued()] == [1]
+    assert is_held(reader)
+    assert [event["id"] for event in reader.take()] == [1, 2]

@@ -87,6 +87,11 @@ class Outbox(FrameQueue):
         return self.notices > self.max_notices or self.size > self.max_bytes or self.is_held
 
     @property
+    def held(self) -> int:
+        """Bytes of the frames that are queued, with what the socket has taken of the first one already."""
+        return self.size + self._sent_of_first
+
+    @property
     def is_sealed(self) -> bool:
         """Whether nothing more is taken, so that a refusal says nothing about room."""
         return self._is_sealed

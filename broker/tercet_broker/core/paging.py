@@ -1,4 +1,4 @@
-"""Page by page: what a session reads of the log, for replays and where it has fallen behind."""
+"""Page by page: what a session reads of the log, for replays, `history`, and where it has fallen behind."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from tercet_protocol import Gap, GapReason, Live, encode_replay, encode_text_frame
 
 from .catching_up import Cursor
+from .errors import RefusedError, error_event
 from .queued import ReplayedFrame
+from .reading import Reading
 from .replay import SCAN
 from .rules import Action
 from .subscription import Subscription
@@ -40,7 +42,13 @@ def advance(session: Session, most: int = _PAGE) -> None:
     if not session.replaying or _has_page_queued(session.outbox) or not session.survives_settling():
         return
     turn = session.replaying[0]
-    goes_on = _catch_up(session, turn) if isinstance(turn, Cursor) else _replay(session, turn, most)
+    match turn:
+        case Cursor():
+            goes_on = _catch_up(session, turn)
+        case Reading():
+            goes_on = _read(session, turn)
+        case _:
+            goes_on = _replay(session, turn, most)
     if session.is_ended:
         return
     del session.replaying[0]
@@ -71,6 +79,24 @@ def _catch_up(session: Session, cursor: Cursor) -> bool:
         return True
     outbox.catch_up(namespace.account)
     session.tell_position(namespace)  # what it was told before is as old as it was behind
+    return False
+
+
+def _read(session: Session, reading: Reading) -> bool:
+    """Read on for a `history`, and answer it if that was all; return whether there is more."""
+    page = reading.step()
+    if page is None:
+        return True
+    session.outbox.is_held = False
+    try:
+        session.check_filter(Action.HISTORY, reading.filter)  # it may have been allowed when it was asked for
+    except RefusedError as error:
+        session.send(error_event(page.id, error.code, error.message, error.retry_after))
+        return False
+    grants = session.outbox.grants
+    if grants is not None:
+        page.messages = [message for message in page.messages if grants.allows(Action.HISTORY, message.topic)]
+    session.send(page)
     return False
 
 
@@ -109,6 +135,6 @@ def _replay(session: Session, subscription: Subscription, most: int) -> bool:
 
 def _has_page_queued(outbox: Outbox) -> bool:
     return (
-        outbox.size >= min(_PAGE_BYTES, outbox.max_bytes // _PAGES_PER_OUTBOX)
+        outbox.held >= min(_PAGE_BYTES, outbox.max_bytes // _PAGES_PER_OUTBOX)
         or outbox.account.queued * _PAGES_PER_OUTBOX >= outbox.max_messages
     )

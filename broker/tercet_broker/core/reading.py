@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from itertools import chain
+from collections.abc import Generator, Iterable, Iterator
 
-from attrs import frozen
+from attrs import define, frozen
 from msgspec import Raw
 
 from tercet_protocol import (
@@ -26,7 +26,7 @@ from .errors import RefusedError
 from .log import Record
 from .moment import Moment
 from .namespace import Namespace
-from .replay import Loss, Replay
+from .replay import SCAN, Loss, Replay
 from .search import NewestSearch
 from .settings import LimitSettings
 
@@ -132,46 +132,117 @@ def start_replay(  # noqa: PLR0913 - a request, who asks, and what bounds it
     return Start(None if replay.is_done and loss is None else replay, recovered, loss)
 
 
-def read_history(  # noqa: PLR0913 - a request, who asks, and what bounds it
-    namespace: Namespace,
-    filter_: Filter,
-    request: History,
-    *,
-    connection: int,
-    limits: LimitSettings,
-    moment: Moment,
-) -> HistoryReply:
-    """Return one page of the log, oldest message first.
+@define(eq=False)
+class Reading:
+    """One `history` request that is being served: in turns with replays, and `SCAN` records a turn, as they are.
 
-    With `since` it reads forward from there; without, the newest `limit`.
-    It is bounded by count, bytes and the number of records looked at.
+    Attributes:
+        steps: looks at so many with each step, and returns the page.
     """
-    namespace.log.expire(moment.now)
-    limit = min(request.limit or limits.history_messages, limits.history_messages)
-    if request.since is None:
-        page = _newest_page(namespace, filter_, limit, connection, limits)
-        page.id = request.id
-        return page
+
+    namespace: Namespace
+    filter: Filter
+    steps: Generator[None, None, HistoryReply]
+
+    @classmethod
+    def of(  # noqa: PLR0913 - a request, who asks, and what bounds it
+        cls,
+        namespace: Namespace,
+        filter_: Filter,
+        request: History,
+        *,
+        connection: int,
+        limits: LimitSettings,
+        moment: Moment,
+    ) -> Reading:
+        """Begin to read one page of the log, oldest message first.
+
+        With `since` it reads forward from there; without, the newest `limit`.
+        It is bounded by count, bytes and the number of records looked at.
+        """
+        namespace.log.expire(moment.now)
+        if request.since is None:
+            steps = _newest_page(namespace, filter_, request, connection, limits)
+        else:
+            steps = _page_since(namespace, filter_, request, request.since, connection, limits)
+        return cls(namespace, filter_, steps)
+
+    def step(self) -> HistoryReply | None:
+        """Look at the next few; return the page once it is whole."""
+        try:
+            next(self.steps)
+        except StopIteration as over:
+            page: HistoryReply = over.value
+            return page
+        return None
+
+
+@define(eq=False)
+class _Forward:
+    """How far the log has been read: first what topics keep beyond the run, up to `through`, and then the run.
+
+    Attributes:
+        at: everything up to this seq has been looked at.
+        left: how many more may be.
+    """
+
+    namespace: Namespace
+    filter: Filter
+    at: int
+    through: int
+    left: int
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing more to be had; what has left the run meanwhile is for the next page to tell."""
+        log = self.namespace.log
+        return not self.left or (self.at >= self.through and not log.first - 1 <= self.at < log.head)
+
+    def look(self) -> Iterator[Record]:
+        """Yield the next few that may match, as many as one step may look at."""
+        limit, namespace = min(self.left, SCAN), self.namespace
+        is_beyond = self.at < self.through
+        records: Iterable[Record]
+        if is_beyond:
+            records = namespace.beyond_run(self.filter, self.at, self.through, limit)
+        else:
+            records = namespace.log.after(self.at, limit)
+        for record in records:
+            limit -= 1
+            self.left -= 1
+            self.at = record.seq
+            yield record
+        if is_beyond and limit:
+            self.at = self.through
+
+
+def _page_since(  # noqa: PLR0913, PLR0917 - as `Reading.of`
+    namespace: Namespace, filter_: Filter, request: History, since: Position, connection: int, limits: LimitSettings
+) -> Generator[None, None, HistoryReply]:
+    """Return what follows a position, up to a bound, and the position that it was read through."""
     log, epoch = namespace.log, namespace.epoch
     first = log.first if namespace.has_history else log.head + 1  # the handover run is not for reading
-    cursor, loss = locate(namespace, request.since, first)
-    scanned = limits.history_scanned
-    beyond: list[Record] = []
-    if loss is not None and namespace.has_history:
-        beyond = namespace.beyond_run(filter_, loss.after, first - 1, scanned)
-    read_through, size, messages = cursor, 0, list[Message]()
-    for record in chain(beyond, log.after(cursor, scanned - len(beyond))):
-        if filter_.matches_levels(record.topic.levels) and record.muted != connection:
-            size += len(record.frame)
-            if messages and size > limits.history_bytes:
+    cursor, loss = locate(namespace, since, first)
+    limit = min(request.limit or limits.history_messages, limits.history_messages)
+    after = loss.after if loss is not None and namespace.has_history else cursor
+    forward = _Forward(namespace, filter_, after, cursor, limits.history_scanned)
+    read_through, size, messages, is_full = cursor, 0, list[Message](), False
+    while not (is_full or forward.is_over):
+        for record in forward.look():
+            if filter_.matches_levels(record.topic.levels) and record.muted != connection:
+                size += len(record.frame)
+                is_full = bool(messages) and size > limits.history_bytes
+                if is_full:
+                    break
+                messages.append(_message(record))
+            read_through = record.seq
+            is_full = len(messages) == limit
+            if is_full:
                 break
-            messages.append(_message(record))
-        read_through = record.seq
-        if len(messages) == limit:
-            break
-    else:
-        if len(beyond) < scanned:
-            read_through = max(read_through, cursor)
+        else:
+            read_through = forward.at
+            if not forward.is_over:
+                yield
     gap = None
     if loss is not None:
         gap = Gap(namespace=namespace.name, epoch=epoch, after=loss.after, through=loss.through, reason=loss.reason)
@@ -186,23 +257,29 @@ def read_history(  # noqa: PLR0913 - a request, who asks, and what bounds it
 
 
 def _newest_page(
-    namespace: Namespace, filter_: Filter, limit: int, connection: int, limits: LimitSettings
-) -> HistoryReply:
+    namespace: Namespace, filter_: Filter, request: History, connection: int, limits: LimitSettings
+) -> Generator[None, None, HistoryReply]:
     """Return the newest `limit`, and if a bound came first, the position after which they are all that matches."""
+    limit = min(request.limit or limits.history_messages, limits.history_messages)
     messages: deque[Message] = deque()
-    size, since = 0, None
-    if namespace.has_history:
-        search = NewestSearch(namespace, filter_, connection, limit)
-        for record in search.look(limits.history_scanned):
+    size, since, head = 0, None, namespace.head
+    if not namespace.has_history:
+        return HistoryReply(id=request.id, messages=[], next=head, head=head, more=False)
+    search, left = NewestSearch(namespace, filter_, connection, limit), limits.history_scanned
+    while True:
+        for record in search.look(min(left, SCAN)):
             size += len(record.frame)
             if messages and size > limits.history_bytes:
                 since = Position(namespace.epoch, record.seq)
                 break
             messages.appendleft(_message(record))
-        else:
-            since = None if search.is_over else Position(namespace.epoch, search.reached - 1)
-    head = namespace.head
-    return HistoryReply(messages=list(messages), next=head, head=head, more=False, since=since)
+        left -= min(left, SCAN)
+        if search.is_over or not left or since is not None:
+            break
+        yield
+    if since is None and not search.is_over:
+        since = Position(namespace.epoch, search.reached - 1)
+    return HistoryReply(id=request.id, messages=list(messages), next=head, head=head, more=False, since=since)
 
 
 def _message(record: Record) -> Message:

@@ -56,7 +56,7 @@ from .moment import Moment
 from .namespace import Namespace
 from .outbox import Outbox
 from .queued import Delivery, Newest
-from .reading import parse_valid_filter, read_history, start_replay
+from .reading import Reading, parse_valid_filter, start_replay
 from .replay import Loss
 from .rules import Action
 from .settings import Overflow
@@ -132,7 +132,7 @@ class Session:
     has_fallen_behind: bool = False
     subscriptions: dict[int, Subscription] = field(factory=dict, repr=False)
     # (Lists, short as they are: an empty deque takes ten times the memory.)
-    replaying: list[Subscription | Cursor] = field(factory=list, repr=False)
+    replaying: list[Subscription | Cursor | Reading] = field(factory=list, repr=False)
     _present: dict[Namespace, int] = field(factory=dict, repr=False)  # {where: how many subscriptions}
     _bad: list[float] = field(factory=list, repr=False)  # when the last bad requests came
 
@@ -300,7 +300,7 @@ class Session:
         elif not self.is_connected:
             self.end(CloseCode.TRY_AGAIN_LATER, "cannot verify a token now")
 
-    def _check_filter(self, action: Action, filter_: Filter) -> None:
+    def check_filter(self, action: Action, filter_: Filter) -> None:
         """Raise `forbidden` unless all that a filter matches lies inside one that the rules allow."""
         grants = self.outbox.grants
         if grants is not None and not grants.covers(action, filter_):
@@ -339,7 +339,7 @@ class Session:
                 f"a connection may have {limit} subscriptions; end one first",
             )
         filter_ = parse_valid_filter(request.filter)
-        self._check_filter(Action.SUBSCRIBE, filter_)
+        self.check_filter(Action.SUBSCRIBE, filter_)
         namespace = self.broker.namespace_of(filter_, self.owner)
         start = start_replay(
             namespace, filter_, request, connection=self.connection, limits=self.broker.settings.limits, moment=moment
@@ -379,7 +379,7 @@ class Session:
 
     def _read_history(self, request: History, moment: Moment) -> None:
         filter_ = parse_valid_filter(request.filter)
-        self._check_filter(Action.HISTORY, filter_)
+        self.check_filter(Action.HISTORY, filter_)
         namespace = self.broker.namespace_of(filter_, self.owner)
         if namespace is None:
             raise RefusedError(
@@ -389,11 +389,13 @@ class Session:
         if request.id is None:
             return  # nobody is answered, and reading is not for free
         limits = self.broker.settings.limits
-        page = read_history(namespace, filter_, request, connection=self.connection, limits=limits, moment=moment)
-        grants = self.outbox.grants
-        if grants is not None:
-            page.messages = [message for message in page.messages if grants.allows(Action.HISTORY, message.topic)]
-        self.send(page)
+        reading = Reading.of(namespace, filter_, request, connection=self.connection, limits=limits, moment=moment)
+        # Until it is answered nothing more is received: what is behind it waits, in order.
+        self.outbox.is_held = self.outbox.is_behind = True
+        self.replaying.append(reading)
+        self.advance()
+        if self.replaying:
+            self.outbox.wake()
 
     # Where it is subscribed
 

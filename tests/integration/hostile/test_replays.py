@@ -24,11 +24,11 @@ BROKER = BrokerSettings(
         "kept": NamespaceSettings(history=HistorySettings(messages=10, per_topic=1)),
         "canary": NamespaceSettings(history=HistorySettings(messages=100_000)),
     },
-    limits=LimitSettings(outbox_bytes=MIB),
+    limits=LimitSettings(),
 )
 TIMEOUTS = TimeoutSettings(write=60)
-# What is queued for one connection: a page and a message, or its outbox and the reply that went over it.
-PAGE, REPLIES = 64 * KIB + SIZE, MIB + BROKER.limits.history_bytes
+# What is queued for one connection: a page and a message, or a page and the one of `history` that came behind it.
+PAGE, REPLIES = 64 * KIB + SIZE, 64 * KIB + BROKER.limits.history_bytes
 SLACK = 30 * MIB  # copies on their way, and what the allocator has not sorted out
 SLOWEST = 5.0  # seconds that a canary's message may take on a loaded machine
 ASKS: dict[str, tuple[dict[str, Any], int]] = {
