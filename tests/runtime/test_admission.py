@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ipaddress
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -21,19 +22,35 @@ def turned_away(admission: Admission, why: Turned) -> int:
 
 
 def test_open_handshakes_are_bounded_overall_and_by_address() -> None:
-    admission = books(handshakes=3, handshakes_per_address=2)
+    admission = books(handshakes=4, handshakes_per_address=2)
     tickets = [admission.enter(ONE), admission.enter(ONE)]
     with pytest.raises(TurnedAwayError) as caught:
         admission.enter(ONE)
     assert caught.value.why is Turned.ADDRESS_HANDSHAKES
     assert caught.value.retry_after > 0
-    tickets.append(admission.enter(OTHER))
+    tickets += [admission.enter(OTHER), admission.enter(None)]
     with pytest.raises(TurnedAwayError) as caught:
         admission.enter(OTHER)
     assert caught.value.why is Turned.HANDSHAKES
     admission.leave(tickets[0])
+    admission.leave(tickets[1])
     admission.enter(ONE)
     assert turned_away(admission, Turned.HANDSHAKES) == turned_away(admission, Turned.ADDRESS_HANDSHAKES) == 1
+
+
+def test_some_addresses_do_not_keep_all_others_out_of_handshakes() -> None:
+    """Whoever comes next finds some that are free: nobody has more than that."""
+    admission = books(handshakes=32, handshakes_per_address=8)
+    had = []
+    for number in range(8):
+        address, count = ipaddress.ip_address(f"192.0.2.{number}"), 0
+        with suppress(TurnedAwayError):
+            while True:
+                admission.enter(address)
+                count += 1
+        had.append(count)
+    assert had == [8, 8, 8, 4, 2, 1, 1, 0]
+    assert turned_away(admission, Turned.ADDRESS_HANDSHAKES) == 6
 
 
 def test_connections_are_bounded_overall_and_by_address() -> None:

@@ -132,7 +132,7 @@ async def test_address_with_too_many_connections_gets_429() -> None:
 @pytest.mark.parametrize(
     ("limits", "code", "why"),
     [
-        (ConnectionSettings(handshakes=2), 503, Turned.HANDSHAKES),
+        (ConnectionSettings(handshakes=4), 429, Turned.ADDRESS_HANDSHAKES),
         (ConnectionSettings(handshakes_per_address=2), 429, Turned.ADDRESS_HANDSHAKES),
     ],
 )
@@ -229,9 +229,12 @@ async def test_proxy_header_of_a_trusted_proxy_names_the_client(logs: Logs) -> N
         assert status(await ask(header(1) + request())) == 429
         assert status(await ask(header(3) + request("X-Forwarded-For: 192.0.2.1"))) == 101
         assert status(await ask(request())) == 400, "a trusted proxy must send one"
+        unknown = b"PROXY UNKNOWN\r\n" + request("X-Forwarded-For: 192.0.2.9")
+        assert status(await ask(unknown)) == 101
         assert turned(daemon) == {Turned.ADDRESS: 1, Turned.PROXY: 1}
     opened = [entry["peer"] for entry in logs if entry["event"] == "connection opened"]
     assert re.fullmatch(r"192\.0\.2\.2:4711 via 127\.0\.0\.1:\d+", opened[1])
+    assert re.fullmatch(r"127\.0\.0\.1:\d+", opened[-1]), "what such a proxy passes on is the client's own word"
 
 
 @pytest.mark.parametrize(

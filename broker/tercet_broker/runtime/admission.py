@@ -137,7 +137,9 @@ class Admission:
         if address is None:
             return
         site = site_of(address)
-        if self._handshakes_from[site] >= self.settings.handshakes_per_address:
+        # Nobody has more of them than are still free (as in core/keys.py): some addresses cannot keep all others out.
+        share = min(self.settings.handshakes_per_address, self.settings.handshakes - self.handshakes + 1)
+        if self._handshakes_from[site] >= share:
             raise self._turn_away(
                 Turned.ADDRESS_HANDSHAKES, "too many connections are being opened from this address", RETRY_ADDRESS
             )

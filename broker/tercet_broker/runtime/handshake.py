@@ -128,10 +128,14 @@ class Handshake:
             self.admission.locate(self.ticket, self.address)
 
     def _read_forwarded(self, upgrade: Upgrade) -> None:
-        """Believe a trusted proxy's `X-Forwarded-For`, unless a PROXY header has said it already, and -Proto."""
+        """Believe a trusted proxy's `X-Forwarded-For` and -Proto.
+
+        Where there is a PROXY header, it alone says who the client is, even if it says nothing: who sends one passes
+        on bytes, and the request is the client's own.
+        """
         if self._is_proxied and upgrade.is_forwarded_plain:
             self.wire.is_private = False
-        if self._is_proxied and self.address is None:
+        if self._is_proxied and self.address is None and not self.doorway.proxy_protocol:
             client = forwarded_client(upgrade.forwarded_for, self.doorway.proxies)
             if client is not None:
                 self._say(client, 0)
