@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import argon2
 import pytest
 import trio
-from tests.integration.hostile.attacks import ATTACKS, LEVELS, Attack, Siege, table
+from tests.integration.hostile.attacking import ATTACKS, Attack, Siege
+from tests.integration.hostile.attacks import LEVELS, table
 
 from tercet_broker.core import BrokerSettings, HistorySettings, LimitSettings, NamespaceSettings
 from tercet_broker.runtime import AuthSettings, ConnectionSettings, RateSettings, TimeoutSettings

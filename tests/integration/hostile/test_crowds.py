@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
-from tests.integration.hostile.attacks import hello
+from tests.integration.hostile.levels.tls import hello
 from tests.integration.hostile.test_attacks import BROKER
 
 from tercet_broker.runtime import ConnectionSettings, TimeoutSettings
