@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,9 @@ class Siege:
 
     async def connected(self) -> Peer:
         return await self.running.open(self.scheme)
+
+    def text(self, op: str, **fields: object) -> bytes:
+        return json.dumps({"op": op, **fields}, ensure_ascii=False).encode()
 
     def request(self, op: str, **fields: object) -> bytes:
         return self.wire.request_frame(op, **fields)

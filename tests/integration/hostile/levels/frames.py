@@ -156,3 +156,29 @@ async def close_flood(siege: Siege) -> str:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pour, peer, siege.frame(CLOSE, b"\x03\xe8") * 10_000)
         return f"{await end_of(peer)}, once"
+
+
+@attack("frame", "close 1002, or 1007")
+async def odd_closes(siege: Siege) -> str:
+    """Closes with half a code, with a code that nobody may send, with a reason that is no text; at any time."""
+    got = set()
+    for payload in (b"\x03", b"\0\0", b"\x03\xec", b"\x03\xed", b"\x03\xf7", b"\xff\xff", b"\x03\xe8\xff"):
+        for peer in (await siege.upgraded(), await siege.connected()):
+            await pour(peer, siege.frame(CLOSE, payload))
+            got.add(await end_of(peer))
+    return ", or ".join(sorted(got)).replace("or close", "or")
+
+
+@attack("frame", "an answer")
+async def empty_fragments_and_pings(siege: Siege) -> str:
+    """a request in 200 fragments, all but two of them empty, with a ping behind each."""
+    peer = await siege.connected()
+    empty = siege.frame(CONTINUATION, fin=False) + siege.frame(PING)
+    await peer.send(
+        siege.frame(TEXT, b'{"op":"ping",', fin=False) + empty * 198 + siege.frame(CONTINUATION, b'"id":2}')
+    )
+    while (message := await peer.message()).get("id") != 2:
+        pass
+    assert message["op"] == "pong"
+    await peer.leave()
+    return "an answer"

@@ -85,3 +85,55 @@ async def log_injection(siege: Siege) -> str:
     await peer.ask("connect", id=1, client="x\r\n\x1b[31mlevel=error")
     await peer.leave()
     return "HTTP 400, 404 or 101; a line of the log, escaped"
+
+
+@attack("HTTP", "HTTP 400, 403 or 426; Upgrade and Connection are lists, and may")
+async def twice(siege: Siege) -> str:
+    """each header of the handshake twice."""
+    got = {}
+    for name in (
+        "Host",
+        "Sec-WebSocket-Key",
+        "Sec-WebSocket-Version",
+        "Origin",
+        "Authorization",
+        "Upgrade",
+        "Connection",
+    ):
+        value = {"Origin": b"http://x", "Authorization": b"Bearer x"}.get(name)
+        head = siege.wire.upgrade_request(**({} if value is None else {name.lower(): value}))
+        line = next(line for line in head.split(b"\r\n") if line.lower().startswith(name.lower().encode() + b":"))
+        peer = await siege.dial()
+        await peer.send(head.removesuffix(b"\r\n") + line + b"\r\n\r\n")
+        got[name] = await answer_of(peer)
+    assert {got.pop("Upgrade"), got.pop("Connection")} == {"HTTP 101"}
+    *few, last = sorted({answer.removeprefix("HTTP ") for answer in got.values()})
+    return f"HTTP {', '.join(few)} or {last}; Upgrade and Connection are lists, and may"
+
+
+@attack("HTTP", "HTTP 400, 404, 426 or 501, and none is understood in two ways")
+async def odd_heads(siege: Siege) -> str:
+    """lengths, codings, lines and targets that two readers may understand in two ways."""
+    got = set()
+    fields = (
+        b"Content-Length: 00",
+        b"Content-Length: +0",
+        b"Content-Length: 1, 1",
+        b"Transfer-Encoding: identity",
+        b"Transfer-Encoding: \x0bchunked",
+        b"X : a",
+        b"X: a\rb",
+        b"X: a\0b",
+        b": a",
+        b"\xff: a",
+    )
+    right = siege.wire.upgrade_request()
+    heads = [right.removesuffix(b"\r\n") + line + b"\r\n\r\n" for line in fields]
+    targets = (b"get /", b"GET //", b"GET /..", b"GET *", b"CONNECT x:1", b"GET  /", b"GET /\t")
+    heads += [right.replace(b"GET /", target, 1) for target in targets]
+    for head in heads:
+        peer = await siege.dial()
+        await pour(peer, head)
+        got.add(await answer_of(peer))
+    *few, last = sorted(answer.removeprefix("HTTP ") for answer in got)
+    return f"HTTP {', '.join(few)} or {last}, and none is understood in two ways"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import trio
-from tests.integration.hostile.attacking import TEXT, Siege, attack, end_of, error_of, pour
+from tests.integration.hostile.attacking import CONTINUATION, TEXT, Siege, attack, end_of, error_of, pour
 
 
 @attack("JSON", "error bad_request, and is served on")
@@ -47,3 +47,27 @@ async def no_json(siege: Siege) -> str:
     peer = await siege.connected()
     await pour(peer, siege.frame(TEXT, b"{") * 50)
     return f"{await end_of(peer)} after ten errors"
+
+
+@attack("JSON", "published; one byte more is error too_large")
+async def to_the_byte(siege: Siege) -> str:
+    """requests of just `limits.message_bytes`, in characters of one, two and four bytes, whole and in fragments."""
+    peer = await siege.connected()
+    limit, got = siege.running.daemon.settings.broker.limits.message_bytes, set()
+    for character in ("x", "é", "😀"):
+        for more in (-1, 0, 1):
+            rest = limit + more - len(siege.text("publish", id=2, topic="x/size", data=""))
+            count, padding = divmod(rest, len(character.encode()))
+            text = siege.text("publish", id=2, topic="x/size", data=character * count + "y" * padding)
+            assert len(text) == limit + more
+            for frames in (
+                siege.frame(TEXT, text),
+                siege.frame(TEXT, text[:1001], fin=False) + siege.frame(CONTINUATION, text[1001:]),
+            ):
+                await peer.send(frames)
+                while (message := await peer.message()).get("id") != 2:
+                    pass
+                got.add((more > 0, message.get("code", message["op"])))
+    assert got == {(False, "published"), (True, "too_large")}
+    await peer.leave()
+    return "published; one byte more is error too_large"

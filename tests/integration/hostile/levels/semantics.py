@@ -147,3 +147,100 @@ async def without_connect(siege: Siege) -> str:
 async def broker_topics(siege: Siege) -> str:
     """publishes as the broker."""
     return await error_of(siege, await siege.connected(), siege.request("publish", id=2, topic="$sys/x", data=1))
+
+
+@attack("semantics", "a gap, or error bad_request")
+async def forged_positions(siege: Siege) -> str:
+    """resumes from positions that never were: other epochs, the last seq there can be, and what is no position."""
+    got = set()
+    forged: list[object] = [
+        {"epoch": epoch, "seq": seq} for epoch in ("x", "\0", "e" * 64) for seq in (0, (1 << 53) - 1)
+    ]
+    forged += [{"epoch": "x", "seq": seq} for seq in (-1, 1 << 53, 1 << 63, 1.5, 1e300, True, None, "1")]
+    forged += [{"epoch": "", "seq": 1}, {"epoch": "e" * 65, "seq": 1}, {"epoch": None, "seq": 1}, [], "x:1"]
+    for since in forged:
+        peer = await siege.connected()
+        await peer.request("publish", topic="kept/position", data=1)
+        await peer.request("subscribe", id=2, filter="kept/position", since=since)
+        await peer.request("history", id=3, filter="kept/position", since=since)
+        while (message := await peer.message()).get("id") != 3:
+            if message["op"] == "gap":
+                assert message["reason"] in {"epoch", "overflow"}, "others publish there as well"
+                got.add("a gap")
+        got.add(f"error {message['code']}" if message["op"] == "error" else "a gap" if "gap" in message else "nothing")
+        await peer.leave()
+    return ", or ".join(sorted(got))
+
+
+@attack("semantics", "error duplicate_id for a subscription, an answer to each else")
+async def same_ids(siege: Siege) -> str:
+    """one id for everything, before anything was answered."""
+    peer = await siege.connected()
+    asked = ("history", "subscribe", "history", "subscribe", "ping", "unsubscribe")
+    await peer.send(b"".join(siege.request(op, id=5, **_SAME[op]) for op in asked))
+    got: list[str] = []
+    while len(got) < len(asked):
+        message = await peer.message()
+        if message.get("id") == 5:
+            got.append(message.get("code") or message["op"])
+    assert got == ["history", "subscribed", "history", "duplicate_id", "pong", "unsubscribed"], got
+    await peer.leave()
+    return "error duplicate_id for a subscription, an answer to each else"
+
+
+_SAME: dict[str, dict[str, object]] = {
+    "history": {"filter": "kept/#"},
+    "subscribe": {"filter": "kept/none", "retained": False},
+    "unsubscribe": {"sub": 5},
+    "ping": {},
+}
+
+
+@attack("semantics", "each message once, or not at all")
+async def churning_filters(siege: Siege) -> str:
+    """subscribes to overlapping filters and leaves them, 3,000 times, while it publishes there."""
+    peer = await siege.connected()
+    filters = ("kept/churn", "kept/+", "kept/#", "+/churn", "+/+", "#", "+/#")
+    for number in range(0, 3000, 10):
+        data = b""
+        for id_ in range(number + 2, number + 12):
+            options = {"retained": False} if filters[id_ % 7].startswith("kept") else {}
+            data += siege.request("subscribe", id=id_, filter=filters[id_ % 7], **options)
+            if id_ % 3 == 0:
+                data += siege.request("publish", topic="kept/churn", data=f"{siege.scheme} {id_}")
+            data += siege.request("unsubscribe", id=10_000 + id_, sub=id_)
+        await peer.send(data)
+        await peer.send(siege.request("ping", id=20_000 + number))
+        seen: list[str] = []
+        while (message := await peer.message()).get("id") != 20_000 + number:
+            assert message["op"] != "error", message
+            if message["op"] == "message" and str(message["data"]).startswith(f"{siege.scheme} "):
+                seen.append(message["data"])
+        assert len(seen) == len(set(seen))
+    await peer.leave()
+    return "each message once, or not at all"
+
+
+@attack("semantics", "pages, in turns")
+async def vain_histories(siege: Siege) -> str:
+    """30 connections that look for what is not there in all that is kept, over and over, and then are gone."""
+    publisher = await siege.connected()
+    for number in range(1000):
+        await publisher.request("publish", topic="kept/walked", data=number)
+    await publisher.ask("ping", id=2)
+
+    async def look() -> None:
+        peer = await siege.connected()
+        await peer.send(b"".join(siege.request("history", id=n, filter="kept/+/none") for n in range(2, 22)))
+        for number in range(2, 12):
+            reply = await peer.message()
+            while reply["op"] != "history":
+                reply = await peer.message()
+            assert (reply["id"], reply["messages"]) == (number, [])
+        peer.reset()
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(30):
+            nursery.start_soon(look)
+    await publisher.leave()
+    return "pages, in turns"

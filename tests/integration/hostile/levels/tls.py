@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import tempfile
+from contextlib import suppress
 
 import trio
-from tests.integration.hostile.attacking import Siege, attack, drip, pour
+from tests.integration.hostile.attacking import GONE, Siege, attack, drip, end_of, pour
 from tests.tls_records import HandWrittenTls, Sealer12, Sealer13
 
 
@@ -145,3 +147,48 @@ def hello() -> bytes:
     except ssl.SSLWantReadError:
         return outgoing.read()
     raise AssertionError
+
+
+@attack("TLS", "close 3008 after `timeouts.pong`")
+async def stalled_record(siege: Siege) -> str:
+    """connected, and then a part of a record, which does not go on."""
+    peer = await siege.connected()
+    await peer.sock.send(b"\x17\x03\x03\x40\x00" + bytes(100))
+    peer.is_silent = True
+    return f"{await end_of(peer)} after `timeouts.pong`"
+
+
+@attack("TLS", "cut")
+async def half_closed(siege: Siege) -> str:
+    """a close_notify, or the end of its direction, and then it listens on."""
+    for way in ("close_notify", "end"):
+        peer = await siege.connected()
+        if way == "end":
+            peer.sock.shutdown(socket.SHUT_WR)
+            await peer.end()
+        else:
+            assert isinstance(peer.stream, trio.SSLStream)
+            with trio.fail_after(10), suppress(*GONE):
+                await peer.stream.unwrap()
+    return "cut"
+
+
+@attack("TLS", "answers, later: each at a rate of its own")
+async def key_updates_of_many(siege: Siege) -> str:
+    """20 connections with 500 KeyUpdates each, and then a ping."""
+
+    async def update() -> None:
+        client = await hand_written(siege, ssl.TLSVersion.TLSv1_3)
+        assert isinstance(client.sealer, Sealer13)
+        await client.stream.send_all(b"".join(client.sealer.key_update(is_requested=True) for _ in range(500)))
+        await client.send(siege.request("ping", id=2))
+        received = b""
+        while b'"pong"' not in received:
+            more = await client.receive()
+            assert more, "it was cut"
+            received += more
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(20):
+            nursery.start_soon(update)
+    return "answers, later: each at a rate of its own"
