@@ -132,8 +132,13 @@ async def test_wrong_token(serve: Serve, auth: AuthSettings, canary: str, *, lan
         assert await peer.closed() == 3000
 
 
-async def test_wrong_tokens_are_charged_to_their_address(serve: Serve, auth: AuthSettings, canary: str) -> None:
-    """A-031: after so many of them even the right one is not looked at, on a new connection or with `authenticate`."""
+async def test_wrong_tokens_are_charged_to_their_address(
+    serve: Serve, auth: AuthSettings, canary: str, logs: list[Any]
+) -> None:
+    """A-031: after so many of them even the right one is not looked at, on a new connection or with `authenticate`.
+
+    Nor does each have a line of the log.
+    """
     limited = evolve(settings(auth), connections=ConnectionSettings(failed_tokens=2))
     async with serve(limited, transport="ws", **options()) as harness:
         inside = await harness.client(token=f"feed.{canary}")
@@ -150,6 +155,8 @@ async def test_wrong_tokens_are_charged_to_their_address(serve: Serve, auth: Aut
         await inside.expect("error", id=2, code="rate_limited")
         await inside.ask(op="ping", id=3)
         assert harness.daemon.statistics().tokens_refused == 2
+    lines = [entry["log_level"] for entry in logs if entry["event"] == "not authenticated"]
+    assert lines == ["info", "info", "debug", "debug"]
 
 
 async def test_authenticate_is_a_request_like_others_for_the_rates(

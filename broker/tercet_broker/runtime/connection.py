@@ -340,7 +340,9 @@ class Connection:
         if isinstance(verdict, Identity):
             log.info("authenticated", connection=label, user=verdict.user, source=verdict.source)
         else:
-            log.info("not authenticated", connection=label, peer=self.handshake.peer, reason=verdict.message)
+            # What was not looked at is counted (`Failures.refused`); a line for each would be the client's to multiply.
+            level = log.debug if verdict.code is ErrorCode.RATE_LIMITED else log.info
+            level("not authenticated", connection=label, peer=self.handshake.peer, reason=verdict.message)
 
     # Timed
 
