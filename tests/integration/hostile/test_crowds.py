@@ -31,7 +31,7 @@ LATE = 5.0  # seconds that a canary's message may take
 PATIENCE = 60.0
 TIMEOUTS = TimeoutSettings(handshake=DEADLINE, connect=DEADLINE, heartbeat=20, pong=10, close=1, drain=0.5)
 HELLO = hello()
-LIMITS = ConnectionSettings(handshakes=MOST, handshakes_per_address=MOST, accepts=1e6)
+LIMITS = ConnectionSettings(handshakes=2 * MOST, handshakes_per_address=MOST, accepts=1e6)
 
 
 @pytest.fixture
