@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from attrs import define, field
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tercet_broker.core.accounting import Account, DropReason
@@ -461,6 +461,14 @@ FILLED = st.lists(st.tuples(TOPIC, st.integers(1, 15)), max_size=4)
 
 
 @settings(max_examples=300)
+@example(
+    6,
+    [("a/x", 1), ("b/x", 1)],
+    [
+        *[("offer", "a/x"), ("notify", "a"), *[("offer", "a/x")] * 3, ("send", 1)],
+        *[*[("offer", "a/x")] * 2, ("relieve", "b"), *[("offer", "a/x")] * 2],
+    ],
+)
 @given(st.sampled_from([6, 40]), FILLED, OPERATIONS)
 def test_relieve_drops_the_same_as_if_it_walked_through_all_each_time(
     room: int, filled: list[tuple[str, int]], operations: list[tuple[str, Any]]

@@ -89,7 +89,7 @@ class Outbox(FrameQueue):
     @property
     def held(self) -> int:
         """Bytes of the frames that are queued, with what the socket has taken of the first one already."""
-        return self.size + self._sent_of_first
+        return self.size + self.sent_of_first
 
     @property
     def is_sealed(self) -> bool:

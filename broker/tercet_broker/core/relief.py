@@ -38,10 +38,12 @@ class _Begin:
         place: how many items there are before it.
         gap: the gap of the namespace that grows with what is dropped from there on, being the last before it with no
             notice between.
+        gap_place: it stands there, or behind that.
     """
 
     place: int = 0
     gap: LossNotice | None = None
+    gap_place: int = 0
 
 
 @define(eq=False)
@@ -67,11 +69,15 @@ class Relief:
 
     def move(self, first: int, end: int, count: int) -> None:
         """Hear that the items of [first, end) have been replaced by so many others."""
+        growth = count - (end - first)
         for begin in self._begins.values():
             if begin.place >= end:
-                begin.place += count - (end - first)
+                begin.place += growth
+                begin.gap_place = begin.gap_place + growth if begin.gap_place >= end else min(begin.gap_place, first)
             elif begin.place > first:
-                begin.place = first  # as good as it was, only further from what there is
+                # As good as it was, only further from what there is. The gap comes again on the way.
+                begin.place = first if begin.gap is None else min(begin.gap_place, first)
+                begin.gap = None
 
     def drop_oldest(self, queue: FrameQueue, loss: LossNotice, max_messages: int, max_bytes: int) -> None:
         """Drop live deliveries of the namespace of `loss` from the front, until so much at most is queued.
@@ -82,6 +88,7 @@ class Relief:
         begin = self._begins.setdefault(books, _Begin())
         place = change = max(begin.place, 1 if queue.sent_of_first else 0)
         gap = None if begin.gap is None or queue.is_begun(begin.gap) else begin.gap
+        gap_place = begin.gap_place
         kept, is_changed = list[Item](), False  # of what was looked at from the first change on
         while place < len(items) and (account.queued > max_messages or queue.size - queue.notice_bytes > max_bytes):
             item = items[place]
@@ -97,6 +104,7 @@ class Relief:
                         is_changed = True
                         continue
                     gap = item
+                    gap_place = change + len(kept) if is_changed else place - 1
             elif isinstance(item, Notice):
                 gap = None
             elif item.account is books and not isinstance(item, ReplayedFrame):
@@ -105,6 +113,7 @@ class Relief:
                 if gap is None:
                     gap = LossNotice(b"", books, loss.namespace, loss.epoch, first - 1, seq)
                     queue.notices += 1
+                    gap_place = change + len(kept)
                     kept.append(gap)
                 queue.grow(gap, first - 1, seq, 1)
                 is_changed = True
@@ -114,7 +123,7 @@ class Relief:
             else:
                 change = place
         queue.replace_items(change, place, kept)
-        begin.place, begin.gap = change + len(kept), gap
+        begin.place, begin.gap, begin.gap_place = change + len(kept), gap, gap_place
 
     def miss(self, queue: FrameQueue, loss: LossNotice, seq: int) -> None:
         """Announce at the end of a queue that what arrived was dropped; `loss` is the gap if it is a new one."""

@@ -393,7 +393,7 @@ class Session:
         # Until it is answered nothing more is received: what is behind it waits, in order.
         self.outbox.is_held = self.outbox.is_behind = True
         self.replaying.append(reading)
-        self.advance()
+        self.broker.begin_replay(self.advance)
         if self.replaying:
             self.outbox.wake()
 
