@@ -435,6 +435,27 @@ async def test_jwt_headers_that_name_keys_are_not_looked_at(autojump_clock: obje
         assert isinstance(await authenticator.verify(right), Identity)
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"exp": WALL - 1}, "the token is not valid: it has expired"),
+        ({"aud": "another"}, "the token is not valid: it is for another audience"),
+        ({"iss": "nobody"}, "the token is not valid: nobody known here has issued it"),
+    ],
+)
+async def test_of_several_issuers_the_one_that_knows_the_token_says_why(
+    autojump_clock: object, keys: Keys, *, is_first: bool, changes: dict[str, Any], reason: str
+) -> None:
+    """Whichever comes first in the file, and whether the other has another algorithm or another key."""
+    others = (issuer("HS256", issuer="b", key=keys.file("HS256")), issuer("ES256", issuer="c", key=keys.file("ES256")))
+    own = (issuer("RS256", key=keys.file("RS256")),)
+    async with running(AuthSettings(jwt=own + others if is_first else others + own)) as authenticator:
+        verdict = await authenticator.verify(jwt.encode(claims(**changes), keys.rsa, "RS256"))
+        assert isinstance(verdict, RefusedError)
+        assert verdict.message == reason
+
+
 async def test_jwt_from_a_second_issuer(autojump_clock: object, keys: Keys) -> None:
     settings = AuthSettings(
         jwt=(issuer("ES256", key=keys.file("ES256")), issuer("ES256", issuer="b", key=keys.file("ES256")))

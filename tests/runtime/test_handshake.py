@@ -292,6 +292,20 @@ async def test_name_in_the_clients_certificate_is_the_user(
         assert b"neither a subjectAltName" in refused
 
 
+async def test_why_a_certificate_was_refused_is_logged(
+    tls: TlsSettings, authority: trustme.CA, client_authority: trustme.CA, tmp_path: Path, logs: Logs
+) -> None:
+    """At debug, for whoever sets mutual TLS up: TLS 1.3 lets the client think that all went well."""
+    client_authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    async with listening(tls=evolve(tls, client_ca=tmp_path / "ca.pem"), origins=()) as (_, ask):
+        for leaf in (None, authority.issue_cert("eve@example.org")):
+            assert await ask(request(), with_certificate(authority, leaf)) == b""
+    reasons = [entry["reason"] for entry in logs if entry["event"] == "connection not established"]
+    assert [entry["log_level"] for entry in logs if "reason" in entry] == ["debug", "debug"]
+    assert "did not return a certificate" in reasons[0]
+    assert "certificate verify failed" in reasons[1]
+
+
 async def test_certificate_is_enough_to_connect(
     tls: TlsSettings, authority: trustme.CA, client_authority: trustme.CA, tmp_path: Path, tools: Any
 ) -> None:

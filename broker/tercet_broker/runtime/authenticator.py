@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import trio
@@ -13,7 +13,7 @@ from tercet_protocol import ErrorCode
 from ..core import Identity, RefusedError, Review
 from .clock import Clock
 from .json_web_tokens import Issuer, load_key, read_header
-from .key_set import Fetch, KeySet, fetch
+from .key_set import Fetch, KeySet, OtherIssuerError, fetch
 from .offload import Offload, in_thread
 from .settings import AuthSettings, JwtSettings, TokenSettings
 from .static_tokens import Charge, StaticTokens, for_nothing
@@ -91,18 +91,16 @@ class Authenticator:
             header = read_header(token)
         except ValueError as error:
             raise RefusedError(ErrorCode.UNAUTHORIZED, f"the token is not valid: {error}") from error
-        refusal = RefusedError(ErrorCode.UNAUTHORIZED, "the token is not valid: nobody known here has issued it")
+        refusals = list[RefusedError]()
         for issuer in self._issuers:
             try:
                 identity = await issuer.verify(token, header, self.clock.moment())
             except RefusedError as error:
-                # Of several issuers, one that cannot be asked now may be the one.
-                if refusal.retry_after is None:
-                    refusal = error
+                refusals.append(error)
                 continue
             if issuer in self._issuers:  # they may have been replaced while its key was fetched
                 return identity
-        raise refusal
+        raise _clearest(refusals)
 
     def replace(self, settings: AuthSettings) -> Review | None:
         """Go on with other settings; return what becomes of those who are known already.
@@ -141,3 +139,16 @@ class Authenticator:
 
 def _by_id(settings: AuthSettings) -> Mapping[str, TokenSettings]:
     return {token.id: token for token in settings.token}
+
+
+def _clearest(refusals: Sequence[RefusedError]) -> RefusedError:
+    """Return why a token is refused that no issuer takes.
+
+    One that cannot be asked now may be the one; else it is the one that knows the token for its own.
+    """
+    best = min(
+        refusals, key=lambda error: (error.retry_after is None, isinstance(error, OtherIssuerError)), default=None
+    )
+    if best is None or (isinstance(best, OtherIssuerError) and len(refusals) > 1):
+        return OtherIssuerError("nobody known here has issued it")
+    return best

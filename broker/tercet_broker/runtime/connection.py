@@ -160,8 +160,10 @@ class Connection:
         """Serve it until it ends. Raises nothing but `Cancelled`."""
         try:
             await self._converse(await self.handshake.run())
-        except* (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # gone before it was established
+        except* (trio.BrokenResourceError, trio.ClosedResourceError) as group:
+            # (At debug: whoever scans the network would have a line for each port that it knocks at.)
+            reasons = [str(error) for error in group.exceptions]
+            log.debug("connection not established", peer=self.handshake.peer, reason="; ".join(reasons))
         except* Exception as group:
             log.exception("fault in a connection", peer=self.handshake.peer, exc_info=group)
         finally:

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from tercet_protocol import ErrorCode
 
 from ..core import Identity, Moment, RefusedError
-from .key_set import MAX_KEY_ID, KeySet
+from .key_set import MAX_KEY_ID, KeySet, OtherIssuerError
 from .settings import JwtSettings
 
 LEEWAY = 30.0  # seconds that two wall clocks may differ; exp has `grace` instead
@@ -101,11 +101,12 @@ class Issuer:
         """Return whose a token is.
 
         Raises:
-            RefusedError: `unauthorized`, or `unavailable` if the key cannot be had now.
+            OtherIssuerError: nothing shows that it is a token of this issuer.
+            RefusedError: it is, and `unauthorized`; or `unavailable` if the key cannot be had now.
         """
         algorithm = self.settings.algorithm
         if header.get("alg") != algorithm:
-            raise _invalid("it is not signed as its issuer does")
+            raise OtherIssuerError("it is not signed as its issuer does")
         key = await self.key.find(header.get("kid")) if isinstance(self.key, KeySet) else self.key
         try:
             claims = jwt.decode(
@@ -125,11 +126,11 @@ class Issuer:
                 },
             )
         except jwt.InvalidIssuerError as error:
-            raise _invalid("it is from another issuer") from error
+            raise OtherIssuerError("it is from another issuer") from error
         except jwt.InvalidAudienceError as error:
             raise _invalid("it is for another audience") from error
         except Exception as error:  # whatever a stranger's token makes the library raise
-            raise _invalid("its signature or its form is wrong") from error
+            raise OtherIssuerError("its signature or its form is wrong") from error
         return self._identity(claims, moment.time / 1000)
 
     def _identity(self, claims: Mapping[str, Any], now: float) -> Identity:

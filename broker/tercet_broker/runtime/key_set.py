@@ -120,6 +120,13 @@ def _serves(item: dict[str, object], algorithm: str) -> bool:
     )
 
 
+class OtherIssuerError(RefusedError):
+    """`unauthorized`, and where there are several issuers another one can say better why."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(ErrorCode.UNAUTHORIZED, f"the token is not valid: {why}")
+
+
 @define(eq=False)
 class KeySet:
     """One issuer's keys.
@@ -163,7 +170,7 @@ class KeySet:
         if now > self._fetched_at + STALE:
             text = "the keys of the token's issuer cannot be had at the moment; try again"
             raise RefusedError(ErrorCode.UNAVAILABLE, text, retry_after=max(1.0, self._tried_at + PAUSE - now))
-        raise RefusedError(ErrorCode.UNAUTHORIZED, "the token is signed with a key that its issuer does not publish")
+        raise OtherIssuerError("it is signed with a key that its issuer does not publish")
 
     def _pick(self, kid: str | None, now: float) -> jwt.PyJWK | None:
         if now > self._fetched_at + STALE:
