@@ -59,7 +59,7 @@ class Outbox(FrameQueue):
         is_behind: whether there will be more once this is sent: somebody waits for that to queue a page of replay.
         sent_at: when the socket last took anything, by the clock of whoever writes.
         grants: what its connection may be sent; None for everything.
-        is_held: whether the connection is not to be read from for another reason: its token is being verified.
+        is_held: whether the connection is not to be read from for another reason: a token is being verified, or a history read.
         cursors: {books of a namespace: how far it is there}, where it is served from the log instead of live.
         slow_since: since when more than half of it has been full; None while that is not so. The sweep's.
     """
