@@ -143,7 +143,7 @@ class Connection:
     _endpoint: OpenEndpoint | None = field(default=None, init=False, repr=False)
     _connect_by: float = field(default=math.inf, init=False)
     _pinged_at: float | None = field(default=None, init=False)
-    _heard_by_ping: int = field(default=0, init=False)
+    _signs_by_ping: int = field(default=0, init=False)
     # A message that was not whole at the last look: (how many had come before it, when it was seen first).
     _arriving: tuple[int, float] | None = field(default=None, init=False)
 
@@ -406,7 +406,9 @@ class Connection:
     def _look_for_signs(self, now: float, link: Link, endpoint: OpenEndpoint) -> float:
         """Ping who is silent, and end who stays so; return when to look again."""
         timeouts = self.services.timeouts
-        if self._pinged_at is not None and link.heard == self._heard_by_ping:
+        # A message that is served now, and came long ago, kept the answer that lies behind it from being read.
+        signs = link.heard + link.meter.messages_in
+        if self._pinged_at is not None and signs == self._signs_by_ping:
             if now < self._pinged_at + timeouts.pong:
                 return self._pinged_at + timeouts.pong
             endpoint.end(CloseCode.TIMEOUT, f"no sign of life within {timeouts.pong:g} s of a ping")
@@ -415,7 +417,7 @@ class Connection:
         quiet_at = min(link.heard_at, link.outbox.sent_at) + timeouts.heartbeat
         if now < quiet_at:
             return _coarsely(quiet_at, timeouts.heartbeat)
-        self._pinged_at, self._heard_by_ping = now, link.heard
+        self._pinged_at, self._signs_by_ping = now, signs
         if not endpoint.ping():
             link.ping(now)
         return now + timeouts.pong
