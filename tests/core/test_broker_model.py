@@ -220,7 +220,7 @@ class BrokerMachine(RuleBasedStateMachine):
             slow_seconds=5.0,
         )
         if replays_later:
-            self.world.broker.begin_replay = lambda _: None
+            self.world.broker.begin_reading = lambda _: None
         self.shelves = {
             name: Shelf(name, settings.history or HANDOVER, settings.history is not None)
             for name, settings in NAMESPACES.items()

@@ -180,7 +180,30 @@ def test_who_is_cut_off_while_others_are_told_is_passed_over(make_world: Callabl
     assert (slow.close_code, stage.world.broker.changeover.withheld.waiting) == (4000, ())
 
 
-@pytest.mark.parametrize(("bound", "count"), [("_MESSAGES", 2), ("_BYTES", 150)])
+@pytest.mark.parametrize("when", ["in its turn", "by a publish", "by the next change"])
+def test_who_is_cut_off_while_told_is_told_no_more(make_world: Callable[..., World], when: str) -> None:
+    """The first of two ends settles what is on its way, and for that there is no room. Nobody else notices."""
+    namespace = NamespaceSettings(overflow=Overflow.DISCONNECT)
+    stage = Stage(make_world(namespace, settles_later=True, outbox_messages=2))
+    slow = stage.join("bob", "news/#", "news/a", "news/open/+", "other/x")
+    fast = stage.join("ann", "news/#", "other/x")
+    stage.publish("other/x", "other/x")
+    assert heard(fast) == ["other/x", "other/x"]
+    stage.change(LESS)
+    stage.publish("other/x")
+    if when == "by a publish":
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("tercet_broker.core.withheld._MESSAGES", 1)
+            stage.publish("news/open/x")
+    elif when == "by the next change":
+        stage.publish("news/open/x")
+        stage.change(EVERYTHING)
+    stage.finish()
+    assert heard(fast) == ["other/x", -2]
+    assert (slow.close_code, stage.world.broker.changeover.withheld.waiting) == (4000, ())
+
+
+@pytest.mark.parametrize(("bound", "count"), [("_MESSAGES", 2), ("_BYTES", 150), ("_DELIVERIES", 4)])
 def test_what_waits_is_bounded(stage: Stage, monkeypatch: pytest.MonkeyPatch, bound: str, count: int) -> None:
     """More than that is not kept: then all for whom it is comply at once."""
     monkeypatch.setattr(f"tercet_broker.core.withheld.{bound}", count)

@@ -261,6 +261,18 @@ def test_history_ends_a_page_where_the_log_has_overrun_it(make_world: Callable[.
     assert (following["gap"]["after"], following["gap"]["through"], following["next"]["seq"]) == (512, 600, 1600)
 
 
+def test_positions_are_told_while_a_history_is_read(world: World) -> None:
+    """S-023: it keeps the connection from being read from, but the client does read."""
+    publisher, peer = world.join(), world.join()
+    peer.ask("subscribe", filter="t/quiet")
+    publisher.publish("t/busy")
+    world.broker.begin_reading = lambda _: None
+    peer.send("history", id=7, filter="t/#")
+    assert peer.session.outbox.is_held
+    list(world.broker.drain(lambda: 1.0))
+    assert [event["op"] for event in peer.take()] == ["position", "drain", "history"]
+
+
 def test_history_that_is_forbidden_meanwhile(world: World) -> None:
     """A-014."""
     peer, reader = world.join(), world.join()

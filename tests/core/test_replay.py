@@ -215,7 +215,7 @@ def test_replays_take_turns(make_world: Callable[..., World]) -> None:
 def test_replay_that_is_not_begun_at_once_comes_with_the_next_page(world: World) -> None:
     """[S-005]: where many subscribe at once; what is published meanwhile is part of it."""
     publisher, peer = world.join(), world.join()
-    world.broker.begin_replay = lambda _: None
+    world.broker.begin_reading = lambda _: None
     publisher.publish("t")
     peer.send("subscribe", id=1, filter="t", last=5)
     publisher.publish("t")

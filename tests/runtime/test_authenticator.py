@@ -268,6 +268,23 @@ async def test_who_leaves_before_the_verdict_is_charged_for_a_wrong_token(
     assert charged == ([] if is_right else [1.0, 1.0])
 
 
+async def test_who_leaves_at_the_moment_of_the_verdict_is_charged(autojump_clock: object, canary: str) -> None:
+    """What is cancelled and what is known in the same step."""
+    charged: list[float] = []
+    waiting = trio.CancelScope()
+
+    async def offload(function: Callable[[], T], limiter: trio.CapacityLimiter) -> T:
+        await trio.sleep(1)
+        waiting.cancel()
+        return function()
+
+    async with running(AuthSettings(token=(token_settings("feed", canary),)), offload=offload) as authenticator:
+        with waiting:
+            await authenticator.verify("feed.wrong", lambda: charged.append(trio.current_time()))
+        await trio.sleep(1)
+    assert charged == [1.0]
+
+
 async def test_verification_that_fails_ends_nothing(autojump_clock: object, canary: str) -> None:
     """No thread, or no memory: who asks may try again, and nobody else notices."""
     failing = True

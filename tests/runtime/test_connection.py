@@ -13,6 +13,7 @@ from wsproto.events import CloseConnection, Ping, Pong, TextMessage
 
 from tercet_broker.core import BrokerSettings, LimitSettings
 from tercet_broker.runtime import DaemonSettings, TimeoutSettings
+from tercet_broker.runtime.connection import Connection
 from tercet_protocol import CloseCode, Opcode
 
 if TYPE_CHECKING:
@@ -105,6 +106,21 @@ async def test_any_frame_is_a_sign_of_life(serve: Serve, autojump_clock: MockClo
             event = await peer.event()
         assert isinstance(event, Ping)
         assert trio.current_time() == (59.5 if answer == "ping" else 50.0)
+
+
+async def test_served_messages_are_signs_of_life_as_well(serve: Serve, autojump_clock: MockClock) -> None:
+    """L-002: those that wait before the pong keep it from being read, and may take long: `history` takes turns."""
+    async with serve() as broker:
+        peer = await broker.client()
+        assert isinstance(await peer.event(), Ping)
+        (session,) = broker.daemon.broker.sessions
+        assert isinstance(session.carrier, Connection)
+        assert session.carrier.meter is not None
+        session.carrier.meter.served(1, 30.0)
+        assert isinstance(await peer.event(), Ping)
+        assert trio.current_time() == 35.0
+        assert await peer.closed() == CloseCode.TIMEOUT
+        assert trio.current_time() == 45.0
 
 
 @pytest.mark.parametrize("quiet", ["client", "broker"])

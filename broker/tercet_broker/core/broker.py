@@ -72,7 +72,7 @@ class BrokerStatistics:
         return (*(item.account for item in self.sessions), *(item.account for item in self.namespaces))
 
 
-def _call(step: Callable[[], None]) -> None:
+def _at_once(step: Callable[[], None]) -> None:
     step()
 
 
@@ -86,8 +86,8 @@ class Broker:
         server: how it introduces itself in `connected`.
         heartbeat: what `connected` promises of pings, in seconds; keeping it is the runtime's.
         access: who may come in, and do what; changed by `set_access` and `set_rules`.
-        begin_replay: called in the step of a `subscribe` with what queues the first few messages of its replay: does
-            that, or leaves it to the next page.
+        begin_reading: called in the step of a request that reads from the log, with what does the first page of that:
+            does it, or leaves it to the next turn.
         changeover: which sessions have not complied with that yet.
         epoch: the epoch of all its sequences, which live as long as it does.
         fan_out: what was published and is not in the queues yet.
@@ -101,7 +101,7 @@ class Broker:
     server: str = "tercet"
     heartbeat: float = 25.0
     access: Access = field(factory=Access, repr=False)
-    begin_replay: Callable[[Callable[[], None]], object] = field(default=_call, init=False, repr=False)
+    begin_reading: Callable[[Callable[[], None]], object] = field(default=_at_once, init=False, repr=False)
     epoch: str = field(init=False)
     fan_out: FanOut = field(factory=FanOut, init=False, repr=False)
     spanning: FilterIndex[Outbox] = field(factory=FilterIndex, init=False, repr=False)

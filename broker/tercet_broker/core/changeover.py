@@ -153,8 +153,11 @@ class Changeover:
         """
         standing, falling = self._sort(topic, find())
         waiting = {outbox: None for outbox in standing if outbox in falling or outbox in self.withheld}
+        if not waiting:
+            self._waiting.pop(topic, None)
+            return standing
         self._waiting[topic] = waiting
-        return {outbox: None for outbox in standing if outbox not in waiting} if waiting else standing
+        return {outbox: None for outbox in standing if outbox not in waiting}
 
     def withhold(self, record: Record, *, is_newest: bool) -> bool:
         """Have a message wait for those who would get it, but have to be told something first.

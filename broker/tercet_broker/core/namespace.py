@@ -208,15 +208,14 @@ class Namespace:
             topic.targets = self._match(topic)
             topic.version = version
         targets = topic.targets
-        if self.changeover.is_open and self.changeover.withhold(record, is_newest=self.conflates):
-            self.spanning.invalidate()
-        if self.conflates:
-            for_others = [outbox for outbox in targets if not record.muted or outbox is not origin]
-            self.fan_out.replace(record, for_others)
-            return
         if record.muted and origin in targets:
             targets = {outbox: None for outbox in targets if outbox is not origin}
-        self.fan_out.add(record, targets)
+        if self.conflates:
+            self.fan_out.replace(record, targets)
+        else:
+            self.fan_out.add(record, targets)
+        if self.changeover.is_open and self.changeover.withhold(record, is_newest=self.conflates):
+            self.spanning.invalidate()
 
     def _match(self, topic: Topic) -> dict[Outbox, None]:
         """Return who gets a topic's messages: the same object as for the last topic, where they are the same."""

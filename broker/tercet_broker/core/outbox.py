@@ -59,7 +59,8 @@ class Outbox(FrameQueue):
         is_behind: whether there will be more once this is sent: somebody waits for that to queue a page of replay.
         sent_at: when the socket last took anything, by the clock of whoever writes.
         grants: what its connection may be sent; None for everything.
-        is_held: whether the connection is not to be read from for another reason: a token is being verified, or a history read.
+        is_held: whether a token is being verified, or a history read, and nothing is served before that is done: there
+            is one of the two at most.
         cursors: {books of a namespace: how far it is there}, where it is served from the log instead of live.
         slow_since: since when more than half of it has been full; None while that is not so. The sweep's.
     """
@@ -83,8 +84,13 @@ class Outbox(FrameQueue):
 
     @property
     def is_congested(self) -> bool:
-        """Whether the connection should not be read from before more of this is sent."""
-        return self.notices > self.max_notices or self.size > self.max_bytes or self.is_held
+        """Whether the connection should not be read from for now."""
+        return self.is_unread or self.is_held
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether the peer should take more of what it was sent before it is told what it has not asked for."""
+        return self.notices > self.max_notices or self.size > self.max_bytes
 
     @property
     def held(self) -> int:

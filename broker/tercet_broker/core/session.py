@@ -255,17 +255,21 @@ class Session:
     def _regrant(self, outlook: Outlook) -> None:
         """Be allowed what the rules say now; subscriptions that are not allowed any more end."""
         self.outbox.grants = outlook.grants[-1]
-        for subscription in list(self.subscriptions.values()):
-            if not outlook.stands(subscription.filter):
-                del self.subscriptions[subscription.id]
-                self._detach(subscription)
-                text = f"may no longer subscribe to {subscription.filter.text!r}"
-                self.send(Unsubscribed(sub=subscription.id, code=ErrorCode.FORBIDDEN, message=text))
+        falling = [item for item in self.subscriptions.values() if not outlook.stands(item.filter)]
+        # What was published before comes first, and may be too much: nothing can come in between after that.
+        if not falling or not self.survives_settling():
+            return
+        for subscription in falling:
+            del self.subscriptions[subscription.id]
+            self._detach(subscription)
+            text = f"may no longer subscribe to {subscription.filter.text!r}"
+            self.send(Unsubscribed(sub=subscription.id, code=ErrorCode.FORBIDDEN, message=text))
 
     def comply(self) -> int:
         """Be who, and do what, the broker's `Access` says, if it has changed; end if that is nobody it wants.
 
-        Returns how many subscriptions had to be looked at, and one more; 0 if nothing has changed.
+        Returns how many subscriptions, and messages that waited for this, had to be looked at, and one more; 0 if
+        nothing has changed.
         """
         changeover = self.broker.changeover
         changes = changeover.since(self.generation)
@@ -283,7 +287,7 @@ class Session:
             self._assume(outlook.identity, moment)
         self._regrant(outlook)  # (nothing cached is void: who gets what was decided by the same outlook)
         if self.outbox in changeover.withheld and self.survives_settling():
-            changeover.withheld.hand_over(self.outbox)
+            looked_at += changeover.withheld.hand_over(self.outbox)
             self.broker.spanning.invalidate()  # nothing waits for it any more
         return looked_at
 
@@ -368,7 +372,7 @@ class Session:
         else:
             self.replaying.append(subscription)
             self.outbox.is_behind = True
-            self.broker.begin_replay(partial(paging.advance, self, _AT_ONCE))
+            self.broker.begin_reading(partial(paging.advance, self, _AT_ONCE))
 
     def _unsubscribe(self, request: Unsubscribe) -> None:
         subscription = self.subscriptions.pop(request.sub, None)
@@ -393,7 +397,7 @@ class Session:
         # Until it is answered nothing more is received: what is behind it waits, in order.
         self.outbox.is_held = self.outbox.is_behind = True
         self.replaying.append(reading)
-        self.broker.begin_replay(self.advance)
+        self.broker.begin_reading(self.advance)
         if self.replaying:
             self.outbox.wake()
 
@@ -454,7 +458,7 @@ class Session:
         up: the worst that can come of it is a gap that was none.
         """
         self.comply()
-        if self.outbox.is_congested or not self.survives_settling():
+        if self.outbox.is_unread or not self.survives_settling():
             return
         cursor = self.outbox.cursors.get(namespace.account)
         seq = namespace.log.head if cursor is None else cursor.seq

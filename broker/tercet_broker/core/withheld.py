@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _MESSAGES = 1024
 _BYTES = 1024 * 1024
+_DELIVERIES = 200_000  # of these messages to those who wait: if it is full, all of it is handed over in one step
 
 
 @frozen
@@ -37,6 +38,7 @@ class Withheld:
 
     _messages: list[_Message] = field(factory=list, repr=False)
     _size: int = 0
+    _deliveries: int = 0
     _begins: dict[Outbox, int] = field(factory=dict, repr=False)  # {who waits: which message is the first for it}
 
     def __contains__(self, outbox: object) -> bool:
@@ -51,7 +53,7 @@ class Withheld:
     @property
     def is_full(self) -> bool:
         """Whether nothing more should be added."""
-        return len(self._messages) >= _MESSAGES or self._size >= _BYTES
+        return len(self._messages) >= _MESSAGES or self._size >= _BYTES or self._deliveries >= _DELIVERIES
 
     def add(self, record: Record, waiting: Collection[Outbox], *, is_newest: bool) -> bool:
         """Have a message wait, for some at least; return whether nothing has waited for one of these before.
@@ -61,29 +63,30 @@ class Withheld:
         number, count = len(self._messages), len(self._begins)
         self._messages.append(_Message(record, waiting, is_newest))
         self._size += len(record.frame)
+        self._deliveries += len(waiting)
         for outbox in waiting:
             self._begins.setdefault(outbox, number)
         return len(self._begins) > count
 
-    def hand_over(self, outbox: Outbox) -> bool:
-        """Offer a connection all that waits for it; return whether there was anything."""
+    def hand_over(self, outbox: Outbox) -> int:
+        """Offer a connection all that waits for it; return how many messages were looked at."""
         begin = self._begins.pop(outbox, None)
         if begin is None:
-            return False
-        for message in self._messages[begin:]:
+            return 0
+        messages = self._messages[begin:]
+        for message in messages:
             if outbox in message.waiting:
-                offer = outbox.offer_newest if message.is_newest else outbox.offer
-                if not offer(message.record):
-                    break
+                # (One that is cut off by this refuses the others, and books them.)
+                (outbox.offer_newest if message.is_newest else outbox.offer)(message.record)
         self._forget_unless_awaited()
-        return True
+        return len(messages)
 
     def discard(self, outbox: Outbox) -> None:
-        """Have nothing wait for a connection that has ended."""
+        """Have nothing wait for a connection that has ended: it was never offered any of it."""
         if self._begins.pop(outbox, None) is not None:
             self._forget_unless_awaited()
 
     def _forget_unless_awaited(self) -> None:
         if not self._begins:
             self._messages.clear()
-            self._size = 0
+            self._size = self._deliveries = 0

@@ -30,7 +30,7 @@ from .failures import Failures
 from .flusher import Flusher
 from .frames import FrameReader
 from .handshake import Handshake
-from .keepalive import Deadlines
+from .keepalive import Deadlines, round_up
 from .link import Link
 from .meter import Meter, Meters
 from .sending import Ending, Endpoint
@@ -46,7 +46,6 @@ log = structlog.get_logger("tercet")
 # A frame may be twice as large as a message may be, so that one that is a
 # little too large gets an answer instead of a Close (protocol.md, section 6).
 _FRAME_PER_MESSAGE = 2
-_TICKS = 50  # in one heartbeat, or time to connect: so much of it may the look at a connection be late
 
 
 class OpenEndpoint(Endpoint, Protocol):
@@ -191,7 +190,7 @@ class Connection:
                     del upgrade  # thousands of connections are as far as this, and need it no longer
                     log.info("connection opened", connection=endpoint.label, peer=self.handshake.peer)
                     timeout = services.timeouts.connect
-                    self._connect_by = _coarsely(self.accepted_at + timeout, timeout)
+                    self._connect_by = round_up(self.accepted_at + timeout, timeout)
                     services.deadlines.schedule(self, self._next_look(began))
                     services.established(self)
                     try:  # noqa: SIM105 - an object less for each of the thousands that stay here
@@ -370,7 +369,7 @@ class Connection:
     def _next_look(self, now: float) -> float:
         """Return when to look at a connection that is not open yet, and may be by then."""
         heartbeat = self.services.timeouts.heartbeat
-        return min(self._connect_by, _coarsely(now + heartbeat, heartbeat))
+        return min(self._connect_by, round_up(now + heartbeat, heartbeat))
 
     def _look_at_life(self, now: float, link: Link, endpoint: OpenEndpoint) -> float:
         timeouts = self.services.timeouts
@@ -416,14 +415,8 @@ class Connection:
         self._pinged_at = None
         quiet_at = min(link.heard_at, link.outbox.sent_at) + timeouts.heartbeat
         if now < quiet_at:
-            return _coarsely(quiet_at, timeouts.heartbeat)
+            return round_up(quiet_at, timeouts.heartbeat)
         self._pinged_at, self._signs_by_ping = now, signs
         if not endpoint.ping():
             link.ping(now)
         return now + timeouts.pong
-
-
-def _coarsely(when: float, timeout: float) -> float:
-    """Return the next tick from `when` on: those of thousands of connections are looked at together, and written to."""
-    tick = timeout / _TICKS
-    return math.ceil(when / tick) * tick

@@ -134,7 +134,7 @@ class Daemon:
         """Join the parts."""
         self.broker.fan_out.settle_soon = self._flusher.call
         self._flusher.fan_out = self.broker.fan_out
-        self.broker.begin_replay = self._turns.take_now
+        self.broker.begin_reading = self._turns.take_now
         self.broker.changeover.soon = self._changed.unpark
         self.broker.users.limit = self.settings.connections.per_user
         self.broker.access = _access(self.settings.auth, self.settings.rules)
@@ -314,13 +314,19 @@ class Daemon:
             return
         self.service_manager.reloading()
         try:
-            settings = await self.offload(self.source, trio.CapacityLimiter(1))
+            settings = await self._read_settings(self.source)
             waiting = self.reload(settings)
-        except (OSError, ValueError, RuntimeError) as error:  # (the last for want of a thread)
+        except (OSError, ValueError) as error:
             log.error("not reloaded, everything stays as it was", reason=str(error))  # noqa: TRY400 - no bug of ours
         else:
             log.info("reloaded", waiting_for_a_restart=waiting)
         self.service_manager.ready()
+
+    async def _read_settings(self, source: Callable[[], DaemonSettings]) -> DaemonSettings:
+        try:
+            return await self.offload(source, trio.CapacityLimiter(1))
+        except RuntimeError as error:  # for want of a thread
+            raise OSError(str(error)) from error
 
     # Who may come in, and do what
 

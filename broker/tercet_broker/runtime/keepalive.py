@@ -11,10 +11,21 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections.abc import Iterator
 from typing import Protocol
 
 import trio
 from attrs import define, field
+
+_TICKS = 50  # in a timeout: so much of it may a look be late
+_AT_ONCE = 256  # looks between two checkpoints: some milliseconds, for each may write a ping
+
+
+def round_up(when: float, timeout: float) -> float:
+    """Return the next tick from `when` on: those of thousands of connections are looked at together, and written to."""
+    tick = timeout / _TICKS
+    ticks = math.ceil(when / tick)
+    return ticks * tick if ticks * tick >= when else (ticks + 1) * tick
 
 
 class Timed(Protocol):
@@ -39,8 +50,9 @@ class Deadlines:
 
     def schedule(self, timed: Timed, when: float) -> None:
         """Look at `timed` at `when`, instead of at what was scheduled for it before."""
-        if timed.look_at < math.inf:
-            del self._due[timed.look_at][timed]
+        before = self._due.get(timed.look_at)
+        if before is not None:
+            before.pop(timed, None)
         timed.look_at = when
         if when < math.inf:
             self._add(timed, when)
@@ -58,19 +70,24 @@ class Deadlines:
     async def run(self) -> None:
         """Look at everything when its time comes, until cancelled."""
         while True:
-            self._look(trio.current_time())
+            for _ in self._look():
+                await trio.lowlevel.checkpoint()
             deadline = self._moments[0] if self._moments else math.inf
             with trio.CancelScope(deadline=deadline) as self._waiting:
                 await trio.sleep_forever()
             self._waiting = None
 
-    def _look(self, now: float) -> None:
+    def _look(self) -> Iterator[None]:
+        """Look at what is due; to be iterated over, with others' turns between two items."""
+        now, count = trio.current_time(), 0
         while self._moments and self._moments[0] <= now:
             when = heapq.heappop(self._moments)
-            due = self._due[when]
-            while due:  # (what is looked at may have more looked at, at this moment as well)
-                timed = next(iter(due))
-                del due[timed]
+            for timed in tuple(self._due.pop(when)):
+                if timed.look_at != when:
+                    continue  # one that was looked at before, or had its turn meanwhile, has changed that
                 timed.look_at = math.inf
                 self.schedule(timed, timed.look(now))
-            del self._due[when]
+                count += 1
+                if not count % _AT_ONCE:
+                    yield
+                    now = trio.current_time()

@@ -106,7 +106,10 @@ class StaticTokens:
             try:
                 await check.done.wait()
             except trio.Cancelled:
-                check.left.append(charge)
+                if not check.done.is_set():
+                    check.left.append(charge)
+                elif check.is_right is False:
+                    charge()
                 raise
             if check.is_right is None:
                 raise _busy("the token could not be verified; try again")
