@@ -7,7 +7,6 @@ its queue when it returns, and the deliveries to others on their way (fanout.py)
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import TYPE_CHECKING, Protocol, assert_never
 
 from attrs import define, field, frozen
@@ -33,7 +32,6 @@ from tercet_protocol import (
     Publish,
     Published,
     Subscribe,
-    Subscribed,
     TopicError,
     Unsubscribe,
     Unsubscribed,
@@ -43,7 +41,7 @@ from tercet_protocol import (
     peek_id,
 )
 
-from . import entering, paging
+from . import entering, paging, subscribing
 from .access import Answer
 from .accounting import AccountStatistics
 from .catching_up import Cursor
@@ -56,7 +54,7 @@ from .moment import Moment
 from .namespace import Namespace
 from .outbox import Outbox
 from .queued import Delivery, Newest
-from .reading import Reading, parse_valid_filter, start_replay
+from .reading import Reading
 from .replay import Loss
 from .rules import Action
 from .settings import Overflow
@@ -64,10 +62,6 @@ from .subscription import Subscription
 
 if TYPE_CHECKING:
     from .broker import Broker
-
-# Messages of a replay that are queued in the step of its `subscribe`: short ones are over with that. After a restart
-# everybody subscribes at once, and what is left comes in turns, as all of it does where time is short.
-_AT_ONCE = 32
 
 
 class Carrier(Protocol):
@@ -214,11 +208,11 @@ class Session:
             case Publish():
                 self._publish(request, moment)
             case Subscribe():
-                self._subscribe(request, moment)
+                subscribing.subscribe(self, request, moment)
             case Unsubscribe():
-                self._unsubscribe(request)
+                subscribing.unsubscribe(self, request)
             case History():
-                self._read_history(request, moment)
+                subscribing.read_history(self, request, moment)
             case Ping():
                 self.send(PongEvent(id=request.id))
             case Pong():
@@ -261,7 +255,7 @@ class Session:
             return
         for subscription in falling:
             del self.subscriptions[subscription.id]
-            self._detach(subscription)
+            self.detach(subscription)
             text = f"may no longer subscribe to {subscription.filter.text!r}"
             self.send(Unsubscribed(sub=subscription.id, code=ErrorCode.FORBIDDEN, message=text))
 
@@ -328,79 +322,6 @@ class Session:
         if request.id is not None:
             self.send(Published(id=request.id, epoch=namespace.epoch, seq=seq, duplicate=duplicate))
 
-    def _subscribe(self, request: Subscribe, moment: Moment) -> None:
-        limit = self.broker.settings.limits.subscriptions
-        if request.id is None:
-            raise RefusedError(ErrorCode.BAD_REQUEST, "subscribe: an 'id' is required, it names the subscription")
-        if request.id in self.subscriptions:
-            raise RefusedError(
-                ErrorCode.DUPLICATE_ID,
-                f"a subscription {request.id} exists already; use another id or unsubscribe it",
-            )
-        if len(self.subscriptions) >= limit:
-            raise RefusedError(
-                ErrorCode.TOO_MANY_SUBSCRIPTIONS,
-                f"a connection may have {limit} subscriptions; end one first",
-            )
-        filter_ = parse_valid_filter(request.filter)
-        self.check_filter(Action.SUBSCRIBE, filter_)
-        namespace = self.broker.namespace_of(filter_, self.owner)
-        start = start_replay(
-            namespace, filter_, request, connection=self.connection, limits=self.broker.settings.limits, moment=moment
-        )
-        subscription = Subscription(request.id, filter_, namespace, start.replay)
-        self.subscriptions[request.id] = subscription
-        if namespace is None:
-            self.send(Subscribed(id=request.id, live=True))
-            self.attach(subscription)
-            return
-        self.send(
-            Subscribed(
-                id=request.id,
-                live=start.replay is None,
-                epoch=namespace.epoch,
-                seq=namespace.log.head,
-                recovered=start.recovered,
-                conflated=namespace.conflates or None,
-            )
-        )
-        if start.gap is not None:
-            self.send_gap(subscription, start.gap)
-        self._enter(namespace, moment)
-        if start.replay is None:
-            self.attach(subscription)
-        else:
-            self.replaying.append(subscription)
-            self.outbox.is_behind = True
-            self.broker.begin_reading(partial(paging.advance, self, _AT_ONCE))
-
-    def _unsubscribe(self, request: Unsubscribe) -> None:
-        subscription = self.subscriptions.pop(request.sub, None)
-        if subscription is None:
-            raise RefusedError(ErrorCode.UNKNOWN_SUBSCRIPTION, f"there is no subscription {request.sub} here")
-        self._detach(subscription)
-        self.reply(request, Unsubscribed(id=request.id))
-
-    def _read_history(self, request: History, moment: Moment) -> None:
-        filter_ = parse_valid_filter(request.filter)
-        self.check_filter(Action.HISTORY, filter_)
-        namespace = self.broker.namespace_of(filter_, self.owner)
-        if namespace is None:
-            raise RefusedError(
-                ErrorCode.INVALID_FILTER,
-                f"'history' needs a filter within one namespace, {filter_.text!r} spans them",
-            )
-        if request.id is None:
-            return  # nobody is answered, and reading is not for free
-        limits = self.broker.settings.limits
-        reading = Reading.of(namespace, filter_, request, connection=self.connection, limits=limits, moment=moment)
-        # Until it is answered nothing more is received: what is behind it waits, in order.
-        self.outbox.is_held = self.outbox.is_behind = True
-        self.replaying.append(reading)
-        self.broker.begin_reading(self.advance)
-        if self.replaying:
-            self.outbox.wake()
-
     # Where it is subscribed
 
     def advance(self) -> None:
@@ -419,7 +340,8 @@ class Session:
             )
         )
 
-    def _enter(self, namespace: Namespace, moment: Moment) -> None:
+    def enter(self, namespace: Namespace, moment: Moment) -> None:
+        """Be told positions in a namespace, for one subscription more."""
         count = self._present.get(namespace, 0)
         self._present[namespace] = count + 1
         if not count:
@@ -434,7 +356,8 @@ class Session:
             if namespace in (cursor.namespace, None):
                 cursor.add(subscription, cursor.namespace.log.head)
 
-    def _detach(self, subscription: Subscription) -> None:
+    def detach(self, subscription: Subscription) -> None:
+        """Let a subscription get nothing more."""
         namespace = subscription.namespace
         for cursor in self.outbox.cursors.values():
             cursor.discard(subscription)
@@ -603,7 +526,7 @@ class Session:
             return
         self.is_ended = True
         for subscription in self.subscriptions.values():
-            self._detach(subscription)
+            self.detach(subscription)
         self.broker.changeover.withheld.discard(self.outbox)
         self.subscriptions.clear()
         if self.is_connected:
