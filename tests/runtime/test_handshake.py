@@ -41,7 +41,10 @@ SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 async def listening(
     connections: ConnectionSettings | None = None, **options: Any
 ) -> AsyncIterator[tuple[Daemon, Callable[..., Any]]]:
-    """A daemon with one listener on a socket, and a function that sends bytes there and returns the answer."""
+    """A daemon with one listener on a socket, and a function that sends bytes there and returns the answer.
+
+    Who sends none gets none, unless he `hears`.
+    """
     settings = DaemonSettings(
         listeners=(ListenerSettings(f"{HOST}:0", **options),),
         connections=connections or ConnectionSettings(),
@@ -52,7 +55,9 @@ async def listening(
         streams: list[trio.abc.Stream] = []
         port = int(urls[0].rpartition(":")[2])
 
-        async def ask(data: bytes, context: ssl.SSLContext | None = None, first: bytes = b"") -> bytes:
+        async def ask(
+            data: bytes, context: ssl.SSLContext | None = None, first: bytes = b"", *, hears: bool = False
+        ) -> bytes:
             tcp: trio.abc.Stream = await trio.open_tcp_stream(HOST, port)
             streams.append(tcp)
             await tcp.send_all(first)
@@ -62,7 +67,7 @@ async def listening(
             with trio.fail_after(5):
                 try:
                     await stream.send_all(data)
-                    return bytes(await stream.receive_some(65536)) if data else b""
+                    return bytes(await stream.receive_some(65536)) if data or hears else b""
                 except trio.BrokenResourceError:
                     return b""
 
@@ -130,19 +135,36 @@ async def test_address_with_too_many_connections_gets_429() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limits", "code", "why"),
+    ("limits", "proxies", "code", "why"),
     [
-        (ConnectionSettings(handshakes=4), 429, Turned.ADDRESS_HANDSHAKES),
-        (ConnectionSettings(handshakes_per_address=2), 429, Turned.ADDRESS_HANDSHAKES),
+        (ConnectionSettings(handshakes=4), (), 429, Turned.ADDRESS_HANDSHAKES),
+        (ConnectionSettings(handshakes_per_address=2), (), 429, Turned.ADDRESS_HANDSHAKES),
+        (ConnectionSettings(handshakes=2), ("127.0.0.0/8",), 503, Turned.HANDSHAKES),
     ],
 )
-async def test_open_handshakes_beyond_the_limit_are_dropped(limits: ConnectionSettings, code: int, why: Turned) -> None:
-    async with listening(limits) as (daemon, ask):
+async def test_open_handshakes_beyond_the_limit_are_dropped(
+    limits: ConnectionSettings, proxies: tuple[str, ...], code: int, why: Turned
+) -> None:
+    """At accept, before a byte was read; of a trusted proxy's connections nobody knows then where they come from."""
+    async with listening(limits, trusted_proxies=proxies) as (daemon, ask):
         for _ in range(2):
             await ask(b"")
+        assert status(await ask(b"", hears=True)) == code
         assert status(await ask(request())) in {code, 0}, "the answer is lost where the request came first"
-        assert turned(daemon) == {why: 1}
+        assert turned(daemon) == {why: 2}
         assert daemon.admission.handshakes == 2
+
+
+async def test_open_handshakes_of_peers_without_an_address_count_overall(serve: Serve) -> None:
+    settings = DaemonSettings(connections=ConnectionSettings(handshakes=2, handshakes_per_address=1))
+    async with serve(settings, transport="unix") as harness:
+        for _ in range(2):
+            await harness.raw()
+        refused = await harness.raw()
+        await refused.ended()
+        assert status(bytes(refused.received)) == 503
+        assert b"Retry-After: 1\r\n" in refused.received
+        assert turned(harness.daemon) == {Turned.HANDSHAKES: 1}
 
 
 async def test_slot_is_free_again_once_its_connection_has_ended(serve: Serve) -> None:
