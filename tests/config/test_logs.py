@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import structlog
@@ -114,3 +116,34 @@ def test_stream_that_takes_nothing_raises_nothing() -> None:
 
     logs.configure(logs.LoggingSettings(format="json"), Full())
     structlog.get_logger().info("connection closed")
+
+
+def test_disk_is_full_and_then_has_room_again() -> None:
+    """What is buffered shows at `flush` that it cannot be written. Lines may be lost, and none in part."""
+
+    class Disk(io.RawIOBase):
+        written = b""
+        is_full = True
+
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: Any) -> int:
+            if self.is_full:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            self.written += bytes(data)
+            return len(data)
+
+    disk = Disk()
+    stream = io.TextIOWrapper(io.BufferedWriter(disk))
+    logs.configure(logs.LoggingSettings(format="json"), stream)
+    log = structlog.get_logger()
+    for code in range(1000):  # more than the buffer takes
+        log.info("connection closed", code=code)
+    assert disk.written == b""
+    disk.is_full = False
+    log.info("connection opened")
+    entries = [json.loads(line) for line in disk.written.splitlines()]
+    assert entries[-1]["event"] == "connection opened"
+    assert [entry["code"] for entry in entries[:-1]] == list(range(len(entries) - 1))
+    assert len(entries) < 1000
