@@ -149,17 +149,45 @@ async def test_close_without_a_reason_is_explained_by_the_last_error(broker: Scr
             await client.ping()
 
 
-async def test_page_of_a_proxy_is_not_told(broker: ScriptedBroker) -> None:
-    """nginx says 502 while the broker behind it is down, in HTML."""
+PAGE = b"\n<html>\r\n<head><title>nginx has this to say</title></head></html>"
+
+
+@pytest.mark.parametrize("status", [403, 502])
+async def test_page_of_a_proxy_is_not_told(broker: ScriptedBroker, status: int) -> None:
+    """nginx says 502 while the broker behind it is down, and 403 to whom it does not let in, in HTML."""
 
     async def refuse() -> None:
         request, _ = await broker.request()
-        await request.reject(403, body=b"\n<html>\r\n<head><title>403 Forbidden</title></head></html>")
+        await request.reject(status, body=PAGE)
 
     broker.nursery.start_soon(refuse)
-    with pytest.raises(tercet.CannotConnectError, match=r"answered with HTTP 403$"):
+    with pytest.raises(tercet.CannotConnectError, match=f"answered with HTTP {status}$") as caught:
         async with broker.connect():
             pytest.fail("connected")
+    assert (caught.value.code, caught.value.reason) == (status, f"the handshake was answered with HTTP {status}")
+
+
+async def test_page_of_a_proxy_is_not_told_while_the_client_goes_on(
+    broker: ScriptedBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """E-022: 502 is no reason to stop, whatever stands in the page."""
+
+    async def refuse() -> None:
+        for _ in range(2):
+            request, _ = await broker.request()
+            await request.reject(502, body=PAGE)
+        await broker.welcome()
+
+    broker.nursery.start_soon(refuse)
+    entropy = random.Random(7)
+    entropy.randbytes = random.Random(0).randbytes  # type: ignore[method-assign] # masks come from elsewhere
+    with caplog.at_level("DEBUG"):
+        async with broker.connect(wait=True, entropy=entropy) as client:
+            first, second = jitter(2)
+            assert broker.dialled == pytest.approx([0.0, first, first + second])
+            assert "nginx" not in repr(client) + repr(client.statistics())
+    assert caplog.text.count("answered with HTTP 502; next try in") == 2
+    assert "nginx" not in caplog.text
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 426])
