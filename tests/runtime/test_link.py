@@ -199,6 +199,27 @@ async def test_client_that_takes_nothing_is_cut_after_the_write_timeout(
     assert (entry["by"], entry["code"]) == ("broker", CloseCode.SLOW_CONSUMER)
 
 
+@pytest.mark.parametrize("lane", [True, False])
+async def test_client_that_is_cut_for_taking_nothing_gets_no_close(
+    serve: Serve, autojump_clock: MockClock, echoes: Any, logs: Logs, lane: bool
+) -> None:
+    """E-024: even if it reads again in the next second. It is 1006 for the client, and 4000 in the log alone."""
+    settings = DaemonSettings(timeouts=TimeoutSettings(write=20.0))
+    async with serve(settings, transport="unix", open_endpoint=echoes, lane=lane) as broker:
+        peer = await broker.peer()
+        echoes.made[0].times = 20  # far more than a socket takes
+        text = "x" * 100_000
+        await peer.send(TextMessage(data=text))
+        await trio.sleep(21)
+        while (event := await peer.event()) is not None:
+            assert isinstance(event, TextMessage)
+        assert text.encode() in peer.received
+        peer.websocket.receive_data(None)
+        assert [*peer.websocket.events()] == [CloseConnection(CloseCode.ABNORMAL)]
+    (entry,) = [entry for entry in logs if entry["event"] == "connection closed"]
+    assert (entry["by"], entry["code"]) == ("broker", CloseCode.SLOW_CONSUMER)
+
+
 async def test_long_search_is_not_taken_for_a_client_that_takes_nothing(
     serve: Serve, autojump_clock: MockClock, tools: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
