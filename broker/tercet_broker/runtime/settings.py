@@ -141,8 +141,8 @@ class TimeoutSettings:
         pong: from that ping to any frame of the client (3008).
         read: how long a peer may take for a message that it has begun, and once more for each …
         read_bytes: … that have come of it (3008).
-        write: how long a peer may take for `write_bytes` of what it is sent, or for all if that is less; then it is cut off (4000 in the log).
-        write_bytes: see `write`.
+        write: how long a peer may take for …
+        write_bytes: … so much of what it is sent, or for all if that is less; then it is cut off (4000 in the log).
         close: for the goodbye: to flush, to hear the peer's Close, to see its end.
         drain: the window in which a planned stop spreads its closes.
     """
