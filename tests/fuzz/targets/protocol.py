@@ -82,7 +82,7 @@ def _step(world: World, peers: list[Peer], who: int, line: bytes) -> None:
         case 0x60 | 0x70:
             peer.send_raw(json.dumps(_build(rest)))
         case _:
-            peer.send_raw(rest)
+            peer.send_raw(rest.decode(errors="replace").encode())  # (what is no UTF-8 never gets past the frames)
 
 
 def _happen(world: World, peers: list[Peer], who: int, rest: bytes) -> None:
