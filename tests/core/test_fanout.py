@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import hypothesis.strategies as st
+import pytest
 from attrs import define, field
 from hypothesis import given, settings
 
@@ -256,3 +257,23 @@ def test_a_notice_that_is_sent_at_once_keeps_its_place(room: int, is_queued: boo
     assert reader.outbox.bytes_sent == len(expected)
     assert (reader.outbox.size, reader.outbox.notices) == (0, 0)
     hall.check()
+
+
+@pytest.mark.parametrize("count", [16, 17])
+@pytest.mark.parametrize("is_closed", [True, False])
+def test_who_writes_knows_what_is_for_a_crowd(count: int, *, is_closed: bool) -> None:
+    """What is settled for many may be written later than what is for a few."""
+    fan_out, books, seen = FanOut(settle_soon=lambda: None), Account(), list[bool]()
+
+    def note() -> None:
+        seen.append(fan_out.is_for_crowd)
+
+    crowd = {
+        Outbox(number, 8, 1000, 8, wake=note, overflow=lambda _: True, fan_out=fan_out): None for number in range(count)
+    }
+    fan_out.add(Record(TOPIC, 1, 0, 0.0, b"<1>", 0, 0, books), crowd)
+    if is_closed:
+        fan_out.close_run()
+    fan_out.settle()
+    assert seen == [count > 16] * count
+    assert not fan_out.is_for_crowd

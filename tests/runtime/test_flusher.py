@@ -71,6 +71,39 @@ async def test_flusher_lets_others_have_their_turn_after_many_bytes(nursery: tri
     assert log == list(range(40))
 
 
+async def test_few_do_not_wait_for_a_crowd_whose_part_was_queued(nursery: trio.Nursery) -> None:
+    """Something else had the fan-out settled: all of the crowd are on the list before them."""
+    flusher, log = Flusher(), list[int]()
+    nursery.start_soon(flusher.run)
+    flusher.fan_out.is_for_crowd = True
+    for name in range(1000):
+        flusher.add(Recorder(name, log))
+    flusher.fan_out.is_for_crowd = False
+    flusher.add(Recorder(1000, log))
+    while not log:
+        await trio.lowlevel.checkpoint()
+    assert log[0] == 1000
+    flusher.add(Recorder(1001, log))
+    await trio.testing.wait_all_tasks_blocked()
+    assert log.index(1001) < 400
+    assert sorted(log) == list(range(1002))
+    assert [name for name in log if name < 1000] == list(range(1000))
+
+
+async def test_crowd_gets_on_whoever_else_writes(nursery: trio.Nursery) -> None:
+    flusher, log = Flusher(), list[int]()
+    nursery.start_soon(flusher.run)
+    flusher.fan_out.is_for_crowd = True
+    for name in range(1000):
+        flusher.add(Recorder(name, log))
+    flusher.fan_out.is_for_crowd = False
+    for turn in range(20):
+        for name in range(500):
+            flusher.add(Recorder(2000 + 500 * turn + name, log))
+        await trio.lowlevel.checkpoint()
+    assert {*range(1000)} <= {*log}
+
+
 async def test_flusher_takes_what_is_added_while_it_flushes(nursery: trio.Nursery) -> None:
     flusher, log = Flusher(), list[int]()
     nursery.start_soon(flusher.run)

@@ -254,10 +254,10 @@ async def _flush_and_forget_latecomers(self: Flusher) -> None:
             await self._lot.park()
         self._is_called = False
         self.fan_out.settle()
-        for link in list(self._ready):
+        for link in [*self._ready, *self._crowd]:
             link.flush(trio.current_time())
         await trio.lowlevel.checkpoint()
-        self._ready = []
+        self._ready, self._crowd = [], []
 
 
 _sent = Outbox.sent

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import gc
 
-# New objects before the youngest generation is looked at (a fraction of a millisecond), and how often
-# that has to happen before the next one is, and the whole. The whole takes a tenth of a second with
-# ten thousand connections, in which nobody is served.
-_THRESHOLDS = (10_000, 20, 1000)
+# New objects before the youngest generation is looked at (about two milliseconds), and how often that has to happen
+# before the next one is (about ten), and that before the whole. The whole takes a tenth of a second and more with ten
+# thousand connections, in which nobody is served; and so would the middle one while they come, were it as seldom.
+_THRESHOLDS = (5_000, 3, 10_000)
 
 
 def spare_the_collector() -> None:

@@ -29,6 +29,7 @@ alone shows the books without what is on its way.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -69,9 +70,11 @@ class FanOut:
 
     Attributes:
         settle_soon: called when a run was opened, to have it sent soon.
+        is_for_crowd: whether what is being put into queues goes to many: whoever writes these may let others go first.
     """
 
     settle_soon: Callable[[], None] | None = None
+    is_for_crowd: bool = False
     _records: list[Record] = field(factory=list, repr=False)  # of the open run, and …
     _targets: Collection[Outbox] = _NOBODY  # … where it goes; empty when there is none
     _size: int = 0
@@ -142,7 +145,8 @@ class FanOut:
     def _settle_open(self) -> None:
         if self._records:
             records, targets = self._take_open()
-            _offer(records, targets)
+            with self._for(targets):
+                _offer(records, targets)
 
     def _take_open(self) -> tuple[list[Record], Collection[Outbox]]:
         open_ = self._records, self._targets
@@ -154,9 +158,18 @@ class FanOut:
         if sending is not None:
             # It stays in sight until all have it: one who is cut off by it has everything settled once more, and what
             # was published later must not overtake it on the way to the others.
-            _offer_run(sending.run, sending.left)
+            with self._for(sending.targets):
+                _offer_run(sending.run, sending.left)
             if self._sending is sending:
                 self._sending = None
+
+    @contextmanager
+    def _for(self, targets: Collection[Outbox]) -> Iterator[None]:
+        before, self.is_for_crowd = self.is_for_crowd, len(targets) > _FEW
+        try:
+            yield
+        finally:
+            self.is_for_crowd = before
 
     def replace(self, record: Record, targets: Collection[Outbox]) -> None:
         """Offer a message at once, in place of a queued one of its topic."""

@@ -7,8 +7,7 @@ however many messages it holds.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterator
 from typing import Protocol
 
 import trio
@@ -42,12 +41,13 @@ class Flusher:
 
     fan_out: FanOut = field(factory=FanOut, repr=False)
     _ready: list[Flushable] = field(factory=list, repr=False)
+    _crowd: list[Flushable] = field(factory=list, repr=False)  # those whose part of a large fan-out was queued
     _is_called: bool = False
     _lot: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot, repr=False)
 
     def add(self, link: Flushable) -> None:
         """Have `link` flushed once the tasks that are running now have had their turn."""
-        self._ready.append(link)
+        (self._crowd if self.fan_out.is_for_crowd else self._ready).append(link)
         if not self._is_called:
             self.call()
 
@@ -68,36 +68,33 @@ class Flusher:
                 await trio.lowlevel.checkpoint()
 
     def flush(self) -> Iterator[None]:
-        """Write to all that have something; to be iterated over, with others' turns between two items.
-
-        What comes meanwhile for a few does not wait for the rest of what goes to a crowd.
-        """
+        """Write to all that have something; to be iterated over, with others' turns between two items."""
         self.fan_out.close_run()
-        batch, self._ready = self._ready, []
         self._is_called = False
-        written = self._write(batch)
-        while written < len(batch):
+        while self._write_slice():
             yield
-            self._write_to_few()
-            written += self._write(batch, written)
-        while self.fan_out.send(_SLICE, trio.current_time()):
-            yield
-            self._write_to_few()
+            self.fan_out.settle_few(_SLICE)
 
-    def _write_to_few(self) -> None:
-        self.fan_out.settle_few(_SLICE)
-        if self._ready:
-            few, self._ready = self._ready, []
-            written = self._write(few)
-            self._ready[:0] = few[written:]
+    def _write_slice(self) -> bool:
+        """Write to the next, as many as one step allows; return whether there may be more.
+
+        What is for a few does not wait for the rest of what goes to a crowd, whether that is queued or not: in each
+        slice both get on.
+        """
+        now = trio.current_time()
+        self._write(self._ready, now)
+        if self._crowd:
+            self._write(self._crowd, now)
+            return True
+        return self.fan_out.send(_SLICE, now) or bool(self._ready)
 
     @staticmethod
-    def _write(links: Sequence[Flushable], start: int = 0) -> int:
-        """Write to the next links, as many as one step allows; return how many those were."""
-        now, room, count = trio.current_time(), _SLICE_BYTES, 0
-        for link in islice(links, start, start + _SLICE):
+    def _write(links: list[Flushable], now: float) -> None:
+        """Write to the first of them, as many as one step allows, and take these out."""
+        room, count = _SLICE_BYTES, 0
+        for link in links[:_SLICE]:
             room -= link.flush(now)
             count += 1
             if room <= 0:
                 break
-        return count
+        del links[:count]
