@@ -33,7 +33,7 @@ from tercet._feed import Feed
 from tercet._link import Link as ClientLink
 from tercet._message import Message
 from tercet._publisher import Publisher
-from tercet_broker.core import positions, reading, session
+from tercet_broker.core import positions, reading, subscribing
 from tercet_broker.core.broker import Broker
 from tercet_broker.core.changeover import Changeover, Hits, Outlook
 from tercet_broker.core.errors import RefusedError
@@ -434,7 +434,7 @@ FAULTS = (
         "echo from the log",
         "A replay does not leave out what its own connection published with `echo: false`.",
         test_publishing.test_echo_false,
-        ((session, "start_replay", _start_replay_for_anyone),),
+        ((subscribing, "start_replay", _start_replay_for_anyone),),
     ),
     Fault(
         "retained value lost by replacing it",
