@@ -34,7 +34,7 @@ def bridge() -> Iterator[Any]:
     threads = threading.active_count()
     yield module
     del sys.modules[module.__name__]
-    assert threading.active_count() == threads
+    assert threading.active_count() <= threads  # (one that Trio kept for others may have gone meanwhile)
 
 
 @pytest.fixture(autouse=True)

@@ -29,7 +29,6 @@ alone shows the books without what is on its way.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -145,8 +144,9 @@ class FanOut:
     def _settle_open(self) -> None:
         if self._records:
             records, targets = self._take_open()
-            with self._for(targets):
-                _offer(records, targets)
+            before, self.is_for_crowd = self.is_for_crowd, len(targets) > _FEW
+            _offer(records, targets)
+            self.is_for_crowd = before
 
     def _take_open(self) -> tuple[list[Record], Collection[Outbox]]:
         open_ = self._records, self._targets
@@ -158,18 +158,11 @@ class FanOut:
         if sending is not None:
             # It stays in sight until all have it: one who is cut off by it has everything settled once more, and what
             # was published later must not overtake it on the way to the others.
-            with self._for(sending.targets):
-                _offer_run(sending.run, sending.left)
+            before, self.is_for_crowd = self.is_for_crowd, len(sending.targets) > _FEW
+            _offer_run(sending.run, sending.left)
+            self.is_for_crowd = before
             if self._sending is sending:
                 self._sending = None
-
-    @contextmanager
-    def _for(self, targets: Collection[Outbox]) -> Iterator[None]:
-        before, self.is_for_crowd = self.is_for_crowd, len(targets) > _FEW
-        try:
-            yield
-        finally:
-            self.is_for_crowd = before
 
     def replace(self, record: Record, targets: Collection[Outbox]) -> None:
         """Offer a message at once, in place of a queued one of its topic."""

@@ -36,7 +36,7 @@ BROKER = BrokerSettings(
 TIMEOUTS = TimeoutSettings(
     handshake=3, connect=3, heartbeat=1, pong=3, read=3, read_bytes=16, write=3, close=1, drain=0.5
 )
-RATES = RateSettings(frames_burst=2000)
+RATES = RateSettings(frames=100, frames_burst=2000)  # (a slow machine serves no thousand pings a second)
 HASHER = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 
