@@ -260,8 +260,8 @@ def test_a_notice_that_is_sent_at_once_keeps_its_place(room: int, is_queued: boo
 
 
 @pytest.mark.parametrize("count", [16, 17])
-@pytest.mark.parametrize("is_closed", [True, False])
-def test_who_writes_knows_what_is_for_a_crowd(count: int, *, is_closed: bool) -> None:
+@pytest.mark.parametrize("way", ["open", "closed", "newest"])
+def test_who_writes_knows_what_is_for_a_crowd(count: int, way: str) -> None:
     """What is settled for many may be written later than what is for a few."""
     fan_out, books, seen = FanOut(settle_soon=lambda: None), Account(), list[bool]()
 
@@ -271,8 +271,12 @@ def test_who_writes_knows_what_is_for_a_crowd(count: int, *, is_closed: bool) ->
     crowd = {
         Outbox(number, 8, 1000, 8, wake=note, overflow=lambda _: True, fan_out=fan_out): None for number in range(count)
     }
-    fan_out.add(Record(TOPIC, 1, 0, 0.0, b"<1>", 0, 0, books), crowd)
-    if is_closed:
+    record = Record(TOPIC, 1, 0, 0.0, b"<1>", 0, 0, books)
+    if way == "newest":
+        fan_out.replace(record, crowd)
+    else:
+        fan_out.add(record, crowd)
+    if way == "closed":
         fan_out.close_run()
     fan_out.settle()
     assert seen == [count > 16] * count

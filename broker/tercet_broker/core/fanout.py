@@ -90,7 +90,8 @@ class FanOut:
                 return
             if self._records:
                 if len(targets) <= _FEW and not any(self.goes_to(outbox) for outbox in targets):
-                    _offer([record], targets)
+                    for outbox in targets:
+                        outbox.offer(record)
                     return
                 self.settle()
             self._targets = targets
@@ -144,9 +145,11 @@ class FanOut:
     def _settle_open(self) -> None:
         if self._records:
             records, targets = self._take_open()
-            before, self.is_for_crowd = self.is_for_crowd, len(targets) > _FEW
-            _offer(records, targets)
-            self.is_for_crowd = before
+            if len(records) == 1:
+                for outbox in self._each(targets, targets):
+                    outbox.offer(records[0])
+            else:
+                self._offer_run(Run.of(records), targets, targets)
 
     def _take_open(self) -> tuple[list[Record], Collection[Outbox]]:
         open_ = self._records, self._targets
@@ -158,27 +161,22 @@ class FanOut:
         if sending is not None:
             # It stays in sight until all have it: one who is cut off by it has everything settled once more, and what
             # was published later must not overtake it on the way to the others.
-            before, self.is_for_crowd = self.is_for_crowd, len(sending.targets) > _FEW
-            _offer_run(sending.run, sending.left)
-            self.is_for_crowd = before
+            self._offer_run(sending.run, sending.targets, sending.left)
             if self._sending is sending:
                 self._sending = None
+
+    def _offer_run(self, run: Run, targets: Collection[Outbox], left: Iterable[Outbox]) -> None:
+        for outbox in self._each(targets, left):
+            outbox.offer_run(run)
+
+    def _each(self, targets: Collection[Outbox], left: Iterable[Outbox]) -> Iterator[Outbox]:
+        """Yield those of the targets that are left; whoever writes sees meanwhile whether they are a crowd."""
+        before, self.is_for_crowd = self.is_for_crowd, len(targets) > _FEW
+        yield from left
+        self.is_for_crowd = before
 
     def replace(self, record: Record, targets: Collection[Outbox]) -> None:
         """Offer a message at once, in place of a queued one of its topic."""
         self.settle()
-        for outbox in targets:
+        for outbox in self._each(targets, targets):
             outbox.offer_newest(record)
-
-
-def _offer(records: list[Record], targets: Iterable[Outbox]) -> None:
-    if len(records) == 1:
-        for outbox in targets:
-            outbox.offer(records[0])
-    else:
-        _offer_run(Run.of(records), targets)
-
-
-def _offer_run(run: Run, targets: Iterable[Outbox]) -> None:
-    for outbox in targets:
-        outbox.offer_run(run)
