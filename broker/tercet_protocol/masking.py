@@ -9,7 +9,7 @@ from __future__ import annotations
 
 try:
     from websockets.speedups import apply_mask
-except ImportError:  # pragma: no cover - a platform for which there is no wheel, and no compiler
+except ImportError:  # a platform for which there is no wheel, and no compiler
     from websockets.utils import apply_mask
 
 __all__ = ["apply_mask"]

@@ -29,6 +29,14 @@ class Recorder:
         return self.size
 
 
+def add_crowd(flusher: Flusher, log: list[int]) -> None:
+    """Have a thousand on the list, numbered from 0, whose part of one fan-out was queued."""
+    flusher.fan_out.is_for_crowd = True
+    for name in range(1000):
+        flusher.add(Recorder(name, log))
+    flusher.fan_out.is_for_crowd = False
+
+
 async def test_flusher_writes_in_the_order_of_the_calls(nursery: trio.Nursery) -> None:
     flusher, log = Flusher(), list[int]()
     nursery.start_soon(flusher.run)
@@ -75,10 +83,7 @@ async def test_few_do_not_wait_for_a_crowd_whose_part_was_queued(nursery: trio.N
     """Something else had the fan-out settled: all of the crowd are on the list before them."""
     flusher, log = Flusher(), list[int]()
     nursery.start_soon(flusher.run)
-    flusher.fan_out.is_for_crowd = True
-    for name in range(1000):
-        flusher.add(Recorder(name, log))
-    flusher.fan_out.is_for_crowd = False
+    add_crowd(flusher, log)
     flusher.add(Recorder(1000, log))
     while not log:
         await trio.lowlevel.checkpoint()
@@ -93,10 +98,7 @@ async def test_few_do_not_wait_for_a_crowd_whose_part_was_queued(nursery: trio.N
 async def test_crowd_gets_on_whoever_else_writes(nursery: trio.Nursery) -> None:
     flusher, log = Flusher(), list[int]()
     nursery.start_soon(flusher.run)
-    flusher.fan_out.is_for_crowd = True
-    for name in range(1000):
-        flusher.add(Recorder(name, log))
-    flusher.fan_out.is_for_crowd = False
+    add_crowd(flusher, log)
     for turn in range(20):
         for name in range(500):
             flusher.add(Recorder(2000 + 500 * turn + name, log))
